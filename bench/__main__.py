@@ -1,0 +1,68 @@
+"""``python -m bench``: run the measurements, print the table, write ``bench/out/results.json``.
+
+In: command line. Out: exit code 0 when every target is met, 1 when one is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from bench import capture_cost, report, user_cost, whole_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.figures import Measurement
+
+_RESULTS: Final = Path(__file__).parent / "out" / "results.json"
+_PARTS: Final = ("user", "capture", "agent")
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    arguments = _arguments()
+    if os.geteuid() != 0 and set(arguments.only) != {"user"}:
+        os.execvp("sudo", ["sudo", "-E", sys.executable, "-m", "bench", *sys.argv[1:]])  # noqa: S606
+    console = Console()
+    values: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="otel-ebpf-bench-") as folder:
+        for measurement in _measure(arguments, Path(folder), lambda text: console.print(f"[dim]· {text}[/dim]")):
+            values[measurement.name] = measurement.value
+    report.show(console, values)
+    report.write(arguments.output, values)
+    console.print(f"written to {arguments.output}")
+    missed = report.missed(values)
+    if missed:
+        console.print(f"[red]missed: {', '.join(missed)}[/red]")
+    return 1 if missed else 0
+
+
+def _measure(arguments: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> Iterator[Measurement]:
+    quick = arguments.quick
+    if "user" in arguments.only:
+        yield from user_cost.measure(say, batches=20 if quick else 100)
+    if "capture" in arguments.only:
+        yield from capture_cost.measure(folder / "capture", say, rounds=1 if quick else 4, blocks=10 if quick else 20)
+    if "agent" in arguments.only:
+        yield from whole_agent.measure(folder / "agent", say, seconds=3 if quick else 15)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=_PARTS, help="measure this part only (may be repeated)")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of five; the figures are rougher")
+    parser.add_argument("--output", type=Path, default=_RESULTS, help="where the results go (default: %(default)s)")
+    arguments = parser.parse_args()
+    arguments.only = arguments.only or list(_PARTS)
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Turns: the slow path, for connections whose exchange is not one record.
+
+In: turns and segments. Out: exchanges, and a ledger row for everything that did not become one. A connection is kept
+here while something is under way on it; else only the number of its last turn is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_ebpf.flows.pending import Segment, new_pending
+from otel_ebpf.flows.turn import turn_flags
+
+if TYPE_CHECKING:
+    from otel_ebpf.flows.bounds import Bounds, LedgerLike
+    from otel_ebpf.flows.pending import PendingFlow
+    from otel_ebpf.flows.sinks import ExchangeSink
+    from otel_ebpf.flows.turn import Turn
+
+TUNNELLED: Final = -1
+"""In :attr:`Turns.told`: the connection has left HTTP."""
+
+PENDING: Final = -2
+"""In :attr:`Turns.told`: the connection is in :attr:`Turns.pending`."""
+
+NUMBER_SHIFT: Final = 32
+"""In :attr:`Turns.told`, above this bit.
+
+By how much exchanges are ahead of turns, since pipelining puts several into one.
+"""
+
+_SEQUENCE: Final = (1 << NUMBER_SHIFT) - 1  # turn.sequence is 32 bits wide
+
+
+class Turns:
+    """All connections that were seen to speak HTTP.
+
+    Attributes:
+        told: By flow, the last turn of which everything has been told. A turn whose predecessor it is may be looked at
+        by itself.
+        pending: By flow, what is under way.
+    """
+
+    def __init__(self, sink: ExchangeSink, ledger: LedgerLike, bounds: Bounds) -> None:
+        self.told: dict[int, int] = {}
+        self.pending: dict[int, PendingFlow] = {}
+        self._sink = sink
+        self._ledger = ledger
+        self._bounds = bounds
+        self._flags = turn_flags()
+        self._segments: dict[int, list[Segment]] = {}  # of flows that are not pending
+        self._segment_bytes = 0  # of all flows
+
+    def take(self, turn: Turn, now_ns: int) -> None:
+        """Take a turn that is not an ordinary exchange."""
+        flow = self.pending.get(turn.flow_id) or self._begin(turn, now_ns)
+        if flow is None or turn.sequence < flow.sequence:
+            return
+        self._segment_bytes -= flow.segment_bytes
+        flow.touched_ns = now_ns
+        flow.take(turn)
+        if turn.flags & self._flags.opaque:
+            flow.pairing.open_tunnel()
+        if turn.flags & self._flags.closed:
+            flow.pairing.close(self._flags.error_type(turn.flags))
+        self._deliver(flow)
+        self._settle(turn, flow)
+
+    def take_segment(self, flow_id: int, segment: Segment) -> None:
+        """Keep a segment until its turn comes."""
+        self._ledger.add("segment", "seen")
+        size = len(segment.data)
+        flow = self.pending.get(flow_id)
+        held = flow.segment_bytes if flow else sum(len(s.data) for s in self._segments.get(flow_id, ()))
+        bounds = self._bounds
+        if held + size > bounds.max_segment_bytes or self._segment_bytes + size > bounds.max_all_segment_bytes:
+            self._ledger.add("segment", "dropped", "buffer_full")
+            return
+        self._ledger.add("segment", "passed")
+        self._segment_bytes += size
+        if flow:
+            flow.hold(segment)
+        else:
+            self._segments.setdefault(flow_id, []).append(segment)
+
+    def ended(self, flow_id: int, error_type: str) -> None:
+        """The connection is gone, and no turn told so."""
+        self.told.pop(flow_id, None)
+        self._segment_bytes -= sum(len(segment.data) for segment in self._segments.pop(flow_id, ()))
+        flow = self.pending.pop(flow_id, None)
+        if flow is not None:
+            self._segment_bytes -= flow.segment_bytes
+            flow.pairing.close(error_type)
+            self._deliver(flow)
+
+    def expire(self, now_ns: int) -> None:
+        """Tell what has been silent for too long, and forget the oldest connections beyond the bound."""
+        for flow in self.pending.values():
+            limit = self._bounds.reply_idle_ns if flow.pairing.answering else self._bounds.wait_idle_ns
+            if now_ns - flow.touched_ns > limit:
+                flow.touched_ns = now_ns
+                flow.pairing.give_up()
+                self._deliver(flow)
+        while len(self.told) > self._bounds.max_flows:
+            self._forget(next(iter(self.told)))
+
+    def finish(self) -> None:
+        """Tell everything that is under way: nobody will ask any more."""
+        for flow in self.pending.values():
+            flow.pairing.give_up()
+            self._deliver(flow)
+        self.pending.clear()
+        self.told.clear()
+
+    def _begin(self, turn: Turn, now_ns: int) -> PendingFlow | None:
+        """Begin to follow a connection; None when its turn has been told already or is none of HTTP."""
+        told = self.told.get(turn.flow_id, 0)
+        last = told & _SEQUENCE
+        if told == TUNNELLED or turn.sequence <= last:
+            if turn.flags & self._flags.closed:
+                self.told.pop(turn.flow_id, None)
+            return None
+        number = last + (told >> NUMBER_SHIFT) + 1
+        doubt = "" if turn.sequence == last + 1 else "turn_lost"
+        if not doubt and turn.sequence == 1 and turn.flags & self._flags.joined:
+            doubt = "joined"
+        flow = new_pending(turn, now_ns, number=max(number, turn.sequence), doubt=doubt)
+        if doubt == "turn_lost" and (told >> NUMBER_SHIFT or self._pipelines(turn)):
+            flow.pairing.stop_hearing()
+        self._keep(turn.flow_id, flow)
+        return flow
+
+    def _pipelines(self, turn: Turn) -> bool:
+        """Whether the kernel marked this turn as wide for another reason than a long head."""
+        return bool(turn.flags & self._flags.wide) and (not turn.request or b"\r\n\r\n" in turn.request)
+
+    def _keep(self, flow_id: int, flow: PendingFlow) -> None:
+        if len(self.pending) >= self._bounds.max_pending:
+            self._forget(next(iter(self.pending)))
+        self.pending[flow_id] = flow
+        self.told[flow_id] = PENDING
+        for segment in self._segments.pop(flow_id, ()):
+            flow.hold(segment)
+
+    def _forget(self, flow_id: int) -> None:
+        """Make room: what is under way on this connection is lost, and with its next turn it begins anew."""
+        self.told.pop(flow_id, None)
+        flow = self.pending.pop(flow_id, None)
+        if flow is not None:
+            self._segment_bytes -= flow.segment_bytes
+            flow.pairing.drop_all("pending_full")
+            self._deliver(flow)
+
+    def _deliver(self, flow: PendingFlow) -> None:
+        pairing = flow.pairing
+        if flow.cut:
+            flow.cut = False
+            self._ledger.add("segment", "seen")
+            self._ledger.add("segment", "dropped", "stream_full")
+        if pairing.exchanges:
+            self._ledger.add("exchange", "seen", n=len(pairing.exchanges))
+            for exchange in pairing.exchanges:
+                self._sink.exchange(exchange)
+            pairing.exchanges.clear()
+        for reason in pairing.dropped:
+            self._ledger.add("exchange", "seen")
+            self._ledger.add("exchange", "dropped", reason)
+        pairing.dropped.clear()
+
+    def _settle(self, turn: Turn, flow: PendingFlow) -> None:
+        """Keep the connection only while something is under way on it."""
+        pairing = flow.pairing
+        if turn.flags & self._flags.closed:
+            self.told.pop(turn.flow_id, None)
+        elif pairing.tunnel:
+            self.told[turn.flow_id] = TUNNELLED
+        elif pairing.idle:
+            self.told[turn.flow_id] = turn.sequence | max(0, pairing.number - 1 - turn.sequence) << NUMBER_SHIFT
+        else:
+            return
+        del self.pending[turn.flow_id]

@@ -1,0 +1,72 @@
+"""Capture: what the loaded kernel programs give, one batch at a time.
+
+In: the descriptors of :class:`~otel_ebpf.kernel.handover.Loaded`. Out: :class:`~otel_ebpf.records.Batch`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_ebpf.kernel import bpf, layout
+from otel_ebpf.kernel.iterators import read_iterator
+from otel_ebpf.kernel.maps import CounterArray
+from otel_ebpf.kernel.ring import Ring
+from otel_ebpf.records import Batch, Listener
+
+if TYPE_CHECKING:
+    from otel_ebpf.clock import Clock
+    from otel_ebpf.kernel.handover import Loaded
+
+# The last response of a connection that stays open is told of by a sweep: often enough to look live, seldom enough to cost nothing.
+_SWEEP_INTERVAL_NS: Final = 200_000_000
+
+
+class Capture:
+    """Reads the ring, the live flows and the counters; sweeps for turns that have gone quiet.
+
+    Hooks that are off on this kernel have no program: what they would give is simply not there.
+    """
+
+    def __init__(self, loaded: Loaded, ring_bytes: int, clock: Clock) -> None:
+        self._loaded = loaded
+        self._clock = clock
+        self._ring = Ring(loaded.maps["events"], ring_bytes)
+        self._counters = CounterArray(loaded.maps["counters"])
+        self._swept_ns = 0
+
+    def discover(self) -> tuple[Listener, ...]:
+        """Find listening sockets, then make flows of the connections that were open before: in that order, for their role."""
+        rows = self._iterate("on_each_listener")
+        self._iterate("on_each_socket")
+        size = layout.LISTENER.size
+        return tuple(Listener.unpack(rows, offset) for offset in range(0, len(rows) - size + 1, size))
+
+    def take(self, *, with_flows: bool) -> Batch:
+        """Return what has gathered; never waits."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._swept_ns >= _SWEEP_INTERVAL_NS:
+            self._swept_ns = now_ns
+            self._iterate("on_each_exchange", "exchanges")
+        # Flows before the ring: a connection that ends in between is seen live first and ended second, in its order.
+        flows = self._iterate("on_each_flow", "flows") if with_flows else None
+        ring = self._ring.take()
+        return Batch(now_ns, ring, flows, self._counters.totals() if with_flows else None)
+
+    def fill_ratio(self) -> float:
+        """How full the ring is, 0 to 1."""
+        return self._ring.fill_ratio()
+
+    def map_capacities(self) -> dict[str, int]:
+        """Entries that each map has room for, by name of the map."""
+        return {name: bpf.map_info(fd).max_entries for name, fd in self._loaded.maps.items()}
+
+    def close(self) -> None:
+        """Unmap the ring; the descriptors stay with the loaded programs."""
+        self._ring.close()
+
+    def _iterate(self, program: str, over: str | None = None) -> bytes:
+        fd = self._loaded.programs.get(program)
+        if fd is None:
+            return b""
+        return read_iterator(fd, self._loaded.maps[over] if over else None)
+

@@ -1,0 +1,62 @@
+"""The kernel's part of the ledger: its counters become rows, so that what never reached the ring is accounted for, too.
+
+In: totals by ``COUNT_*`` of ``bpf/include/records.h``. Out: ledger rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from otel_ebpf.kernel import layout
+
+if TYPE_CHECKING:
+    from otel_ebpf.flows.sinks import LedgerLike
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    counter: str
+    stage: str
+    outcome: str
+    reason: str = ""
+
+
+# Turns, segments and flows: what the kernel tried to hand over, and what the ring refused. The others have no counterpart that
+# passed: they are losses, or facts that explain one.
+_ROWS: Final = (
+    _Row("COUNT_TURNS", "kernel.turn", "seen"),
+    _Row("COUNT_TURNS_LOST", "kernel.turn", "dropped", "ring_full"),
+    _Row("COUNT_SNAPSHOTS", "kernel.snapshot", "seen"),
+    _Row("COUNT_SNAPSHOTS_LOST", "kernel.snapshot", "dropped", "ring_full"),
+    _Row("COUNT_SEGMENTS", "kernel.segment", "seen"),
+    _Row("COUNT_SEGMENTS_LOST", "kernel.segment", "dropped", "ring_full"),
+    _Row("COUNT_FLOWS", "kernel.flow", "seen"),
+    _Row("COUNT_FLOWS_LOST", "kernel.flow", "dropped", "ring_full"),
+    _Row("COUNT_FLOW_MAP_FULL", "kernel.connection", "dropped", "flow_map_full"),
+    _Row("COUNT_EXCHANGE_MAP_FULL", "kernel.connection", "dropped", "exchange_map_full"),
+    _Row("COUNT_PROTOCOL_GIVEN_UP", "kernel.connection", "dropped", "protocol_unknown"),
+    _Row("COUNT_READ_FAULTS", "kernel.call", "dropped", "read_fault"),
+    _Row("COUNT_UNREADABLE_CALLS", "kernel.call", "dropped", "not_in_user_memory"),
+    _Row("COUNT_CONTENDED_CALLS", "kernel.call", "dropped", "two_threads_at_once"),
+    _Row("COUNT_RESETS_WITHOUT_FLOW", "kernel.reset", "dropped", "no_flow"),
+    _Row("COUNT_RETRANSMITS_WITHOUT_FLOW", "kernel.retransmit", "dropped", "no_flow"),
+)
+
+
+class KernelLedger:
+    """Adds to the ledger what the counters have gained since the last look."""
+
+    def __init__(self, ledger: LedgerLike) -> None:
+        self._ledger = ledger
+        numbers = layout.constants()
+        self._indexed = tuple((numbers[row.counter], row) for row in _ROWS)
+        self._seen: dict[int, int] = {}
+
+    def take(self, totals: tuple[int, ...]) -> None:
+        """Account for new *totals*."""
+        for index, row in self._indexed:
+            gained = totals[index] - self._seen.get(index, 0)
+            if gained:
+                self._seen[index] = totals[index]
+                self._ledger.add(row.stage, row.outcome, row.reason, gained)

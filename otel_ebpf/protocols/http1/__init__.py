@@ -1,0 +1,1 @@
+"""HTTP/1: requests and responses overheard on a connection, from bytes at positions to exchanges."""

@@ -1,0 +1,117 @@
+"""Details: exchanges that become a log record, a span, or both.
+
+In: the exchanges that the counter picked out. Out: export requests of logs and spans, and their part of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic
+
+from otel_ebpf.protocols.exchange import Exchange
+from otel_ebpf.telemetry import ledger as fate
+from otel_ebpf.telemetry.batch import LOGS, SPANS, STAGES, Batch, Request
+from otel_ebpf.telemetry.edges import W
+from otel_ebpf.telemetry.encode import Encoder, log_trace
+from otel_ebpf.telemetry.exchanges import duration_ns
+from otel_ebpf.telemetry.ledger import Ledger
+from otel_ebpf.telemetry.policy import Policy
+from otel_ebpf.telemetry.shape import INFO, WARN, Shape, Shapes
+from otel_ebpf.telemetry.trace import SpanContext, Tracer
+
+
+class Details(Generic[W]):
+    """Makes log records and spans, and hands them on in batches.
+
+    Attributes:
+        now_ns: Time of the present turn of the loop, ns since boot.
+        offset_ns: What turns ns since boot into Unix time.
+    """
+
+    def __init__(  # noqa: PLR0913 - parts, each of them given by the composition
+        self, *, policy: Policy, shapes: Shapes[W], tracer: Tracer, ledger: Ledger, version: str,
+        slow_ns: int, send: Callable[[Request], None],
+    ) -> None:  # fmt: skip
+        self.now_ns = self.offset_ns = 0
+        self._policy = policy
+        self._shapes = shapes
+        self._tracer = tracer
+        self._ledger = ledger
+        self._slow_ns = slow_ns
+        self._send = send
+        self._encoder = Encoder()
+        self._logs = Batch(LOGS, version)
+        self._spans = Batch(SPANS, version)
+        self._logged = self._spanned = self._unsampled = 0
+        self._settled = 0
+
+    def add(self, exchange: Exchange) -> None:
+        """Tell an exchange as far as the policy wants it."""
+        shape = self._shapes.get(exchange)
+        if not shape.watched:
+            return
+        duration = duration_ns(exchange)
+        log, span = self._policy.choose(shape.error, duration)
+        context = self._tracer.context(exchange) if log or span else None
+        if context is None:
+            return
+        if span:
+            span = self._span(exchange, shape, context)
+        if log:
+            slow = duration >= self._slow_ns
+            self._log(exchange, shape, _log_identity(context, spanned=span), slow=slow)
+
+    def _span(self, exchange: Exchange, shape: Shape, context: SpanContext) -> bool:
+        if not context[-1]:
+            self._unsampled += 1
+            return False
+        self._spanned += 1
+        record = self._encoder.span(exchange, shape, context, self.offset_ns)
+        if self._spans.add(shape.resource, record, self.now_ns):
+            self._flush(self._spans)
+        return True
+
+    def _log(self, exchange: Exchange, shape: Shape, trace: bytes, *, slow: bool) -> None:
+        self._logged += 1
+        severity = WARN if slow and shape.severity == INFO else shape.severity
+        observed_ns = self.now_ns + self.offset_ns
+        record = self._encoder.log(exchange, shape, trace, severity, self.offset_ns, observed_ns)
+        if self._logs.add(shape.resource, record, self.now_ns):
+            self._flush(self._logs)
+
+    def flush_due(self) -> None:
+        """Send the batches that have waited long enough."""
+        for batch in (self._logs, self._spans):
+            if batch.due(self.now_ns):
+                self._flush(batch)
+
+    def flush(self) -> None:
+        """Send what there is."""
+        self._flush(self._logs)
+        self._flush(self._spans)
+
+    def _flush(self, batch: Batch) -> None:
+        request = batch.take()
+        if request is not None:
+            self._send(request)
+
+    def settle(self, seen: int) -> None:
+        """Write down what became of the exchanges: *seen* is how many there were since the start."""
+        new = seen - self._settled
+        self._settled = seen
+        for signal, mode, chosen in (
+            (LOGS, self._policy.logs, self._logged),
+            (SPANS, self._policy.spans, self._spanned + self._unsampled),
+        ):
+            self._ledger.add(STAGES[signal], fate.SEEN, n=new)
+            self._ledger.add(STAGES[signal], fate.SAMPLED_OUT, "off" if mode == "off" else "policy", new - chosen)
+        self._ledger.add(STAGES[SPANS], fate.SAMPLED_OUT, "sampler", self._unsampled)
+        self._logged = self._spanned = self._unsampled = 0
+
+
+def _log_identity(context: SpanContext, *, spanned: bool) -> bytes:
+    """Return the trace fields of a log record: our span's, else the caller's; a span that is not sent leads nowhere."""
+    trace_id, span_id, parent_id, _, sampled = context
+    if spanned:
+        return log_trace(trace_id, span_id, sampled=True)
+    return log_trace(trace_id, parent_id, sampled=sampled) if parent_id else b""

@@ -1,0 +1,1 @@
+"""The proof that the product does what it says."""
