@@ -50,6 +50,7 @@ _SOURCES: Final = (
     ("kprobe", None),
     ("syscall", None),
 )
+_WHERE_SET: Final = "2,800 ns where the targets were set"
 _PEERS_USER: Final = "Coroot ≈ 20 µs, DeepFlow ≈ 11 µs"
 _PEERS_CPU: Final = "Coroot 0.2 to 0.3 core at 10k/s"
 _PEERS_RATIO: Final = "OBI ~0 % (HTTP/2, ≥ 2 streams)"
@@ -66,9 +67,12 @@ def _capture(source: str, target: float | None) -> tuple[Figure, ...]:
 
 
 FIGURES: Final[tuple[Figure, ...]] = (
+    Figure("machine.round_trip", "this machine: one round trip (2 exchanges), no agent", "ns", None, _WHERE_SET),
     *(figure for source, target in _SOURCES for figure in _capture(source, target)),
     Figure("user.metrics", "user space: one exchange, metrics only", "µs", 2.5, _PEERS_USER),
     Figure("user.details", "user space: one exchange, with log record and span", "µs", 8.0, "SDK: span alone 112 µs"),
+    Figure("user.metrics.new", "user space: the same, when every path is new", "µs"),
+    Figure("user.details.new", "user space: the same with log record and span", "µs"),
     Figure("cpu.metrics.1000", "agent at 1,000 exchanges/s, metrics only", "cores"),
     Figure("cpu.metrics.5000", "agent at 5,000 exchanges/s, metrics only", "cores"),
     Figure("cpu.metrics.10000", "agent at 10,000 exchanges/s, metrics only", "cores", 0.05, _PEERS_CPU),

@@ -44,7 +44,7 @@ class Exchanges:
 
     Args:
         connections: Kept alive and used in turn.
-        paths: Different user ids in the paths; every id has one of 20 statuses.
+        paths: Different request lines, used in turn; each has one of 20 statuses.
     """
 
     def __init__(self, *, connections: int, paths: int) -> None:
@@ -62,7 +62,7 @@ class Exchanges:
         self._made += 1
         connection = self._connections[number % len(self._connections)]
         user = number % self._paths
-        request = _REQUEST % (user, number % 7, number)
+        request = _REQUEST % (user, user % 7, number)
         response = _RESPONSE % (_STATUSES[user % len(_STATUSES)], _BODY_BYTES, b"x" * _BODY_BYTES)
         return _turn(connection, request, response, time_ns)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from otel_ebpf.clock import FixedClock
     from otel_ebpf.flows.intake import Intake
     from otel_ebpf.flows.table import FlowTable
     from otel_ebpf.records import Batch, RecordSource
@@ -42,6 +43,7 @@ class Pipeline:
     Attributes:
         busy_bytes: A batch of more than this shortens the wait for the next.
         watch: Told how long each step took, in ns of the clock.
+        clock: Set to the time of each batch: what the stages behind do depends on nothing else.
     """
 
     source: RecordSource
@@ -51,6 +53,7 @@ class Pipeline:
     kernel: KernelLedger
     busy_bytes: int
     watch: Callable[[int], None]
+    clock: FixedClock
     _flows_due_ns: int = 0
 
     def run(self, stop: threading.Event, deadline_ns: int | None) -> None:
@@ -67,6 +70,7 @@ class Pipeline:
 
     def step(self, batch: Batch) -> None:
         """Pass one batch through all stages."""
+        self.clock.now_ns = batch.time_ns
         if batch.flows is not None:
             self._flows_due_ns = batch.time_ns + _FLOWS_INTERVAL_NS
             self.flows.take_rows(batch.flows)

@@ -28,6 +28,7 @@ _NOT_READ: Final = 0xFFFFFFFF  # length of a part that was not read this time
 
 _IS_BATCH: Final = b"B"
 _IS_FACTS: Final = b"F"
+_IS_LISTENERS: Final = b"L"
 
 
 @dataclass(slots=True)
@@ -35,13 +36,17 @@ class Recording:
     """What a file holds, apart from its batches.
 
     Attributes:
+        started_ns: When the agent that recorded began, ns since boot.
         offset_ns: What turns its monotonic times into Unix time.
-        settings: Settings of the agent that recorded, by environment variable.
+        salt: What its trace ids were made from, 16 bytes.
+        listeners: Rows of ``struct listener`` found at the start.
         facts: What ``FactLog.as_json`` gave; empty when the recording was cut short.
     """
 
+    started_ns: int
     offset_ns: int
-    settings: dict[str, str] = field(default_factory=dict)
+    salt: bytes
+    listeners: bytes = b""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,8 +56,9 @@ class RecordingWriter:
     def __init__(self, file: IO[bytes], header: Recording) -> None:
         self._file = file
         file.write(MAGIC)
-        line = {"offset_ns": header.offset_ns, "settings": header.settings}
+        line = {"offset_ns": header.offset_ns, "salt": header.salt.hex(), "started_ns": header.started_ns}
         file.write(json.dumps(line, sort_keys=True).encode() + b"\n")
+        self._frame(_IS_LISTENERS, header.listeners)
 
     def batch(self, batch: Batch) -> None:
         """Append one batch; one that holds nothing is left out only if it marks no interval."""
@@ -105,8 +111,17 @@ def read(path: Path) -> tuple[Recording, list[Batch]]:
     batches = [_batch(content, path) for kind, content in frames if kind == _IS_BATCH]
     for kind, content in frames:
         if kind == _IS_FACTS:
-            header.facts = json.loads(content)
+            header.facts = _facts(content, path)
+        elif kind == _IS_LISTENERS:
+            header.listeners = content
     return header, batches
+
+
+def _facts(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise RecordingError(f"{path}: its facts cannot be read") from error
 
 
 def _header(file: IO[bytes], path: Path) -> Recording:
@@ -114,7 +129,7 @@ def _header(file: IO[bytes], path: Path) -> Recording:
         raise RecordingError(f"{path} is not a recording of this version (`otel-ebpf record` makes one)")
     try:
         line = json.loads(file.readline(1 << 20))
-        return Recording(int(line["offset_ns"]), dict(line["settings"]))
+        return Recording(int(line["started_ns"]), int(line["offset_ns"]), bytes.fromhex(line["salt"]))
     except (ValueError, KeyError, TypeError) as error:
         raise RecordingError(f"{path}: its header cannot be read") from error
 

@@ -123,6 +123,12 @@ class Listener:
         _, netns, port, family, _, tgid, address = layout.LISTENER.unpack_from(buffer, offset)
         return cls(netns, port, tgid, packed(address, family))
 
+    @classmethod
+    def unpack_rows(cls, rows: bytes) -> tuple[Listener, ...]:
+        """Decode all that stand one after the other in *rows*."""
+        size = layout.LISTENER.size
+        return tuple(cls.unpack(rows, offset) for offset in range(0, len(rows) - size + 1, size))
+
 
 @dataclass(slots=True)
 class Batch:

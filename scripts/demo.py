@@ -36,6 +36,7 @@ _SETTLE_S: Final = 1.5  # the last exchange of an open connection is reported wh
 _CURLS: Final = ("/api/hello", "/files/1024", "/status/404")
 _H2LOADED: Final = 200
 _KNOWN: Final = 60
+_MOST_DIFFERENCES: Final = 20  # more would push the table off the screen
 _NUMBER: Final = 200  # of the pair's subnet: not that of the tests
 
 Key = tuple[str, str, int]
@@ -75,14 +76,20 @@ def _run(console: Console) -> tuple[Counter[Exchange], Telemetry]:
             "OTEL_METRICS_EXPORTER": "console",
             "OTEL_TRACES_EXPORTER": "none",
             "OTEL_METRIC_EXPORT_INTERVAL": "10000",
-            "OTEL_EBPF_OPEN_PORT": str(server.port),
+            "OTEL_EBPF_AUTO_TARGET_EXE": "*/nginx,*/curl,*/h2load,*/python3*",
         }
         agent = stack.enter_context(running_agent(folder / "agent", settings, show=True))
         console.print("the agent is capturing; sending …")
         sent = _send(console, server, clients)
         time.sleep(_SETTLE_S)
         console.print("stopping the agent …")
-        return sent, agent.finished()
+        return sent, _of_port(agent.finished(), server.port)
+
+
+def _of_port(telemetry: Telemetry, port: int) -> Telemetry:
+    """What concerns the demo's server: other programs of the machine may talk at the same time."""
+    telemetry.logs = [log for log in telemetry.logs if log.attributes.get("server.port") == port]
+    return telemetry
 
 
 def _send(console: Console, server: Server, clients: Namespace) -> Counter[Exchange]:
@@ -123,13 +130,16 @@ def _h2load(server: Server, clients: Namespace, number: int) -> Counter[Exchange
 def _compare(console: Console, sent: Counter[Exchange], telemetry: Telemetry) -> int:
     seen = {role: telemetry.exchange_counts(role) for role in ("server", "client")}
     console.print(_table(sent, seen))
-    wrong = {role: _different(sent, counts) for role, counts in seen.items()}
-    for role, differences in wrong.items():
-        for exchange, difference in differences.items():
-            console.print(f"[red]{role} side: {difference:+d} of {exchange}[/red]")
+    wrong = [
+        f"{role} side: {difference:+d} of {exchange}"
+        for role, counts in seen.items()
+        for exchange, difference in _different(sent, counts).items()
+    ]
+    for line in wrong[:_MOST_DIFFERENCES]:
+        console.print(f"[red]{line}[/red]")
     total = sum(sent.values())
-    if any(wrong.values()):
-        console.print("[bold red]sent and seen do not agree[/bold red]")
+    if wrong:
+        console.print(f"[bold red]sent and seen do not agree ({len(wrong)} kinds of exchange)[/bold red]")
         return 1
     console.print(f"[bold green]sent = seen: all {total} exchanges, on both sides, with their body sizes[/bold green]")
     return 0

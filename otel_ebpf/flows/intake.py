@@ -1,7 +1,8 @@
 """Intake: bytes of the ring in, exchanges and connection totals out.
 
-The ordinary exchange (one turn, one request, one complete response) is counted straight from its bytes, without an object; all else
-goes the slow path of :mod:`turns`. What is ordinary is decided by the framing rules of RFC 9112, 6.3, read strictly: in doubt, slow.
+The ordinary exchange (one turn, one request, one complete response) is counted straight from its bytes, without an
+object; all else goes the slow path of :mod:`turns`. What is ordinary is decided by the framing rules of RFC 9112, 6.3,
+read strictly: in doubt, slow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from otel_ebpf.flows.bounds import DEFAULT_BOUNDS, Bounds
 from otel_ebpf.flows.ordinary import LengthTexts, body_is_whole, exchange_at, request_is_whole
 from otel_ebpf.flows.pending import Segment
-from otel_ebpf.flows.turn import TURN_BYTES, Turn, turn_flags
+from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, turn_flags
 from otel_ebpf.flows.turns import Turns
 from otel_ebpf.kernel import layout
 from otel_ebpf.records import FlowRecord
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from otel_ebpf.flows.table import FlowTable
 
 HEADER_BYTES: Final = layout.RING_HEADER_BYTES
+_LENGTH: Final = layout.RING_DISCARD - 1
+_DATA: Final = HEADER_BYTES + TURN_BYTES  # from a record's ring header to its captured bytes
 
 _GLANCE_FIELDS: Final = (
     "kind",
@@ -39,14 +42,18 @@ _GLANCE_FIELDS: Final = (
     "flags",
 )
 
-# What an ordinary final status may be; three digits by RFC 9110, 15. 101 is none: the connection changes its protocol.
-_STATUSES: Final = frozenset(b"%d" % status for status in range(200, 600))
+# How an ordinary final response begins (RFC 9112, 4). 101 is none: the connection changes its protocol.
+_STATUSES: Final = frozenset(b"HTTP/1.%d %d" % (minor, status) for minor in (0, 1) for status in range(200, 600))
 
 
 def _glance() -> struct.Struct:
-    """The ring header's length and the fields of a turn that the fast path looks at; the others are passed over unread."""
+    """The ring header's length and the fields of a turn that the fast path looks at.
+
+    The others are passed over unread.
+    """
     codes = (
-        code if name in _GLANCE_FIELDS else f"{struct.calcsize(f'<{code}')}x" for name, code in layout.TURN_RECORD.fields
+        code if name in _GLANCE_FIELDS else f"{struct.calcsize(f'<{code}')}x"
+        for name, code in layout.TURN_RECORD.fields
     )
     return struct.Struct("<I4x" + "".join(codes))
 
@@ -80,45 +87,103 @@ class Intake:
         self._segment_kind = constants["RECORD_SEGMENT"]
         self._flow_kind = constants["RECORD_FLOW"]
         self._flow_ended = constants["FLOW_ENDED"]
+        self._flow_endings = flow_endings()
+        self._last_news = self._flags.closed | self._flags.snapshot
 
     @property
     def pending(self) -> int:
         """Connections with something under way."""
         return len(self._slow.pending)
 
-    def take(self, ring: bytes, now_ns: int) -> int:  # noqa: PLR0914, C901  # flat and with locals: run for every exchange
-        """Take a span of the ring, whole records with their headers; return how many there were."""
+    def take(self, ring: bytes, now_ns: int) -> int:
+        """Take a span of the ring, whole records with their headers; return how many there were.
+
+        Flat, with everything in local variables: it runs for every exchange.
+        """
         find, starts, unpack = ring.find, ring.startswith, self._glance.unpack_from
-        count, lengths, told, turn_kind = self._exchanges.count, self._lengths, self._slow.told, self._turn_kind
-        told_get, statuses, special = told.get, _STATUSES, ~self._flags.ordinary
-        records = counted = at = 0
+        count, told, lengths, turn_kind = self._exchanges.count, self._slow.told, self._lengths, self._turn_kind
+        told_get, statuses, special, last_news = told.get, _STATUSES, ~self._flags.ordinary, self._last_news
+        tail, records, counted, at = self._flags.tail, 0, 0, 0
         last = len(ring) - self._glance.size
         while at <= last:
-            (length, kind, sequence, flow_id, edge, asked, answered, asked_bytes, answered_bytes, asked_ns, first_ns, last_ns,
-             flags) = unpack(ring, at)  # fmt: skip
+            (length, kind, sequence, flow_id, edge, asked, answered, asked_bytes, answered_bytes, asked_ns, first_ns,
+             last_ns, flags) = unpack(ring, at)  # fmt: skip
             records += 1
-            here, at = at, at + ((length & 0x3FFFFFFF) + 15 & ~7)
-            if kind == turn_kind and not flags & special and told_get(flow_id, 0) == sequence - 1 and length < 0x40000000:
-                start = here + 200
+            here, at = at, at + ((length & _LENGTH) + HEADER_BYTES + 7 & ~7)
+            if kind == turn_kind and not flags & special and told_get(flow_id, 0) == sequence - 1 and length <= _LENGTH:
+                start = here + _DATA
                 middle = start + asked
-                head = find(b"\r\n\r\n", start, middle) + 4 - start
                 line = find(b"\r\n", start, middle)
-                status = ring[middle + 9 : middle + 12]
+                head = find(b"\r\n\r\n", start, middle) + 4 - start
                 answer = find(b"\r\n\r\n", middle, middle + answered) + 4 - middle
-                body = answered_bytes - answer
+                status = ring[middle : middle + 12]
                 if (
-                    head > 3 and answer > 3 and status in statuses and starts(b"HTTP/1.", middle)
-                    and starts(b" HTTP/1.", line - 9)
-                    and ((head == asked_bytes and find(b"ontent-", start, middle) < 0 and ring[start] in b"GH")
-                         or request_is_whole(ring, start, asked, head, asked_bytes))
-                    and (find(lengths[body], middle, middle + answer) >= 0
-                         or body_is_whole(ring, here, answer, body, flags))
+                    head > 0 and answer > 0 and status in statuses and starts(b" HTTP/1.", line - 9)
+                    and ((head == asked_bytes and ring[start] in b"GH" and find(b"ontent-", start, middle) < 0)
+                         or request_is_whole(ring, start, middle, head, asked_bytes - head))
+                    and (find(lengths[answered_bytes - answer], middle, middle + answer) >= 0
+                         or body_is_whole(ring, start, middle, answered, answered_bytes, answer, flags & tail))
                 ):  # fmt: skip
                     told[flow_id] = sequence
                     counted += 1
-                    if count(edge, ring[start:line], status, last_ns - asked_ns, first_ns - asked_ns, head,
-                             asked_bytes - head, answer, body):  # fmt: skip
-                        self._exchanges.detail(exchange_at(ring, here, head, answer))
+                    if flags & last_news:
+                        self._note(flow_id, flags)
+                    if count(edge, ring[start:line], status[9:], last_ns - asked_ns, first_ns - asked_ns, head,
+                             asked_bytes - head, answer, answered_bytes - answer):  # fmt: skip
+                        self._exchanges.detail(exchange_at(ring, here + HEADER_BYTES, line, head, answer))
                     continue
-            self._take_other(ring, here, length, now_ns)
+            self._take_other(ring, here + HEADER_BYTES, length, now_ns)
+        self._account(counted)
         return records
+
+    def expire(self, now_ns: int) -> None:
+        """Give up what has been silent for too long; call it every second or so."""
+        self._slow.expire(now_ns)
+
+    def finish(self) -> None:
+        """Tell everything that is under way, as not ended: the agent stops."""
+        self._slow.finish()
+
+    def _note(self, flow_id: int, flags: int) -> None:
+        """An ordinary exchange was the connection's last one, or was told by the sweep."""
+        if flags & self._flags.snapshot:
+            self.snapshots += 1
+            self.turns -= 1
+        if flags & self._flags.closed:
+            self._slow.told.pop(flow_id, None)
+
+    def _account(self, counted: int) -> None:
+        self.turns += counted
+        if counted:
+            self._ledger.add("exchange", "seen", n=counted)
+
+    def _take_other(self, ring: bytes, at: int, length: int, now_ns: int) -> None:
+        """Take a record that is no ordinary exchange."""
+        if length > _LENGTH:  # discarded
+            return
+        kind = int.from_bytes(ring[at : at + 4], "little")
+        if kind == self._turn_kind:
+            self._take_turn(Turn.unpack(ring, at), now_ns)
+        elif kind == self._segment_kind:
+            self._take_segment(ring, at)
+        elif kind == self._flow_kind:
+            self._take_flow(FlowRecord.unpack(ring, at))
+
+    def _take_turn(self, turn: Turn, now_ns: int) -> None:
+        if turn.flags & self._flags.snapshot:
+            self.snapshots += 1
+        else:
+            self.turns += 1
+        self._slow.take(turn, now_ns)
+
+    def _take_segment(self, ring: bytes, at: int) -> None:
+        self.segments += 1
+        _, sequence, flow_id, position, time_ns, size, direction = layout.SEGMENT.unpack_from(ring, at)
+        begin = at + layout.SEGMENT.size
+        self._slow.take_segment(flow_id, Segment(sequence, direction, position, time_ns, ring[begin : begin + size]))
+
+    def _take_flow(self, flow: FlowRecord) -> None:
+        self.flows += 1
+        if flow.flags & self._flow_ended:
+            self._slow.ended(flow.id, self._flow_endings.error_type(flow.flags))
+        self._table.take(flow)

@@ -52,8 +52,7 @@ class Piece(NamedTuple):
 
 
 def pieces(part: Part, segments: list[Segment], begin: int) -> Iterator[Piece]:
-    """Cut a run, from *begin* on, into what segments carry, with the time of their call, and what only the turn
-    carries.
+    """Cut a run, from *begin* on, into what segments carry, with the time of their call, and the rest.
 
     Captured bytes before the first segment are given the time of the run's first call: a run that needs segments has
     used up the room in the turn with its first calls.
@@ -70,8 +69,9 @@ def pieces(part: Part, segments: list[Segment], begin: int) -> Iterator[Piece]:
             at = segment.position
         end = min(segment.position + len(segment.data), part.end)
         if segment.position <= at < end:
-            yield Piece(segment.data[at - segment.position : end - segment.position], end, segment.time_ns,
-            segment.time_ns) at = end
+            data = segment.data[at - segment.position : end - segment.position]
+            yield Piece(data, end, segment.time_ns, segment.time_ns)
+            at = end
     if at < part.end:
         yield Piece(part.captured[at - part.position :], part.end, part.first_ns, part.last_ns)
 

@@ -50,7 +50,18 @@ class Flags:
 
     def error_type(self, flags: int) -> str:
         """How the connection of a closed turn ended, as ``error.type`` of what it cut short."""
-        if flags & (self.reset_received | self.reset_sent):
+        return Endings(self.reset_received | self.reset_sent, self.timed_out).error_type(flags)
+
+
+class Endings(NamedTuple):
+    """The flags that say how a connection ended, of turns or of flows."""
+
+    reset: int
+    timed_out: int
+
+    def error_type(self, flags: int) -> str:
+        """``error.type`` of what that end cut short: ``reset``, ``timed_out`` or ``closed``."""
+        if flags & self.reset:
             return "reset"
         return "timed_out" if flags & self.timed_out else "closed"
 
@@ -59,6 +70,13 @@ class Flags:
 def turn_flags() -> Flags:
     """The flags of turns."""
     return Flags.of(layout.constants())
+
+
+@cache
+def flow_endings() -> Endings:
+    """The flags of flow records that say how the connection ended."""
+    constants = layout.constants()
+    return Endings(constants["FLOW_RESET_RECEIVED"] | constants["FLOW_RESET_SENT"], constants["FLOW_TIMED_OUT"])
 
 
 class Turn(NamedTuple):
@@ -95,7 +113,7 @@ class Turn(NamedTuple):
         fields = layout.TURN.unpack_from(buffer, offset)
         start = offset + TURN_BYTES
         middle = start + fields[6]
-        return cls(*fields, buffer[start:middle], buffer[middle : middle + fields[7]])
+        return cls._make((*fields, buffer[start:middle], buffer[middle : middle + fields[7]]))
 
     @property
     def client_handshake_ns(self) -> int:

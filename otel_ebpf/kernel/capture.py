@@ -11,7 +11,7 @@ from otel_ebpf.kernel import bpf, layout
 from otel_ebpf.kernel.iterators import read_iterator
 from otel_ebpf.kernel.maps import CounterArray
 from otel_ebpf.kernel.ring import Ring
-from otel_ebpf.records import Batch, Listener
+from otel_ebpf.records import Batch
 
 if TYPE_CHECKING:
     from otel_ebpf.clock import Clock
@@ -33,13 +33,17 @@ class Capture:
         self._ring = Ring(loaded.maps["events"], ring_bytes)
         self._counters = CounterArray(loaded.maps["counters"])
         self._swept_ns = 0
+        self._flows = 0
 
-    def discover(self) -> tuple[Listener, ...]:
-        """Find listening sockets, then make flows of the connections that were open before: in that order, for their role."""
+    def discover(self) -> bytes:
+        """Find listening sockets, then make flows of the connections that were open before: in that order, for their role.
+
+        Returns:
+            Rows of ``struct listener``.
+        """
         rows = self._iterate("on_each_listener")
         self._iterate("on_each_socket")
-        size = layout.LISTENER.size
-        return tuple(Listener.unpack(rows, offset) for offset in range(0, len(rows) - size + 1, size))
+        return rows
 
     def take(self, *, with_flows: bool) -> Batch:
         """Return what has gathered; never waits."""
@@ -49,16 +53,19 @@ class Capture:
             self._iterate("on_each_exchange", "exchanges")
         # Flows before the ring: a connection that ends in between is seen live first and ended second, in its order.
         flows = self._iterate("on_each_flow", "flows") if with_flows else None
+        if flows is not None:
+            self._flows = len(flows) // layout.FLOW.size
         ring = self._ring.take()
         return Batch(now_ns, ring, flows, self._counters.totals() if with_flows else None)
 
-    def fill_ratio(self) -> float:
-        """How full the ring is, 0 to 1."""
-        return self._ring.fill_ratio()
-
-    def map_capacities(self) -> dict[str, int]:
-        """Entries that each map has room for, by name of the map."""
-        return {name: bpf.map_info(fd).max_entries for name, fd in self._loaded.maps.items()}
+    def map_use(self) -> dict[str, tuple[int, int]]:
+        """Entries and capacity of the maps whose use is known, by name: live flows, and the ring in bytes."""
+        ring_bytes = bpf.map_info(self._loaded.maps["events"]).max_entries
+        flows = bpf.map_info(self._loaded.maps["flows"]).max_entries
+        return {
+            "flows": (self._flows, flows),
+            "events": (round(self._ring.fill_ratio() * ring_bytes), ring_bytes),
+        }
 
     def close(self) -> None:
         """Unmap the ring; the descriptors stay with the loaded programs."""

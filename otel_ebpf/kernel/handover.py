@@ -178,17 +178,27 @@ class _Child:
 
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._output = os.memfd_create("otel-ebpf-compiler", os.MFD_CLOEXEC)
-            command = [sys.executable, "-P", "-m", CHILD_MODULE, str(theirs.fileno())]
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._output,
-                pass_fds=(theirs.fileno(),),
-            )
+        self._output = os.memfd_create("otel-ebpf-compiler", os.MFD_CLOEXEC)
         self._usage: resource.struct_rusage | None = None
+        try:
+            with theirs:
+                self._process = self._start(theirs.fileno())
+        except OSError as error:
+            self._close()
+            raise CannotRun(f"the compile process cannot be started: {error.strerror}: {sys.executable}") from None
+
+    def _start(self, channel_fd: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-P", "-m", CHILD_MODULE, str(channel_fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            pass_fds=(channel_fd,),
+        )
+
+    def _close(self) -> None:
+        self.channel.close()
+        os.close(self._output)
 
     def __enter__(self) -> Self:
         return self
@@ -197,10 +207,9 @@ class _Child:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._usage is None:
-            self._process.kill()
+            os.kill(self._process.pid, signal.SIGKILL)  # not Popen.kill(): that would reap it, and lose what it used
             self.wait()
-        self.channel.close()
-        os.close(self._output)
+        self._close()
 
     def wait(self) -> resource.struct_rusage:
         """Reap the child; return what it used."""

@@ -200,7 +200,7 @@ class _Chosen:
             if type_id is None or self._btf.kind(owner := self._btf.strip(type_id)) not in AGGREGATES:
                 return None
             member = self._btf.member(owner, name)
-            if member is None:
+            if member is None or (member.bits and name != path[-1]):
                 return None
             steps.append((owner, member))
             type_id = member.type_id

@@ -12,10 +12,8 @@ from typing import Final
 from otel_ebpf.telemetry import names, wire
 from otel_ebpf.telemetry.series import Resource
 
-MOST_RECORDS: Final = 2048
-"""Records of one request: at 10,000 a second five requests a second."""
 MOST_BYTES: Final = 1 << 20
-"""Bytes of one request: gRPC servers refuse messages over 4 MiB unless told otherwise."""
+"""Bytes of one request, a thousand records: gRPC servers refuse messages over 4 MiB unless told otherwise."""
 LONGEST_WAIT_NS: Final = 10**9
 """A record is not kept longer than this for others to join it."""
 
@@ -29,6 +27,8 @@ STAGES: Final = {LOGS: "log", SPANS: "span", METRICS: "metric"}
 
 # Resource{Logs,Spans,Metrics} and Scope{…} have the same field numbers: resource or scope 1, contents 2, schema URL 3.
 _CONTENTS: Final = 2
+_PARTS: Final = 3
+"""A record waits as its tag and length, what it shares with others, and the rest."""
 _SCHEMA: Final = wire.text(3, names.SCHEMA_URL)
 
 
@@ -54,31 +54,22 @@ def scope(version: str) -> bytes:
     return wire.lengthy(1, wire.text(1, names.SCOPE) + wire.text(2, version))
 
 
-def enclose(resource: Resource, scope_field: bytes, contents: list[bytes], size: int) -> list[bytes]:
+def enclose(resource: Resource, scope_field: bytes, contents: list[bytes]) -> list[bytes]:
     """Put contents under their scope and Resource: one field of an export request, in parts.
 
-    Lengths are reckoned rather than the parts joined at every level: a request is megabytes, and copying it five times took
-    longer than encoding it.
+    Lengths are reckoned rather than the parts joined at every level: a request is megabytes, and copying it five times
+    took longer than encoding it.
 
     Args:
         resource: Whose they are.
         scope_field: What ``scope`` returns.
         contents: Fields of a Scope… message.
-        size: Their bytes.
     """
-    within_scope = len(scope_field) + size + len(_SCHEMA)
+    within_scope = len(scope_field) + sum(map(len, contents)) + len(_SCHEMA)
     head = wire.tag(_CONTENTS, wire.LENGTH) + wire.varint(within_scope)
     owner = wire.lengthy(1, resource.encoded)
     whole = len(owner) + len(head) + within_scope + len(_SCHEMA)
     return [wire.tag(1, wire.LENGTH), wire.varint(whole), owner, head, scope_field, *contents, _SCHEMA, _SCHEMA]
-
-
-@dataclass(slots=True)
-class _Records:
-    """Records of one Resource, each after its tag and length, and all their bytes."""
-
-    parts: list[bytes]
-    size: int = 0
 
 
 class Batch:
@@ -92,40 +83,45 @@ class Batch:
         self._clear()
 
     def _clear(self) -> None:
-        self._records: dict[Resource, _Records] = {}
-        self._size = self._items = 0
+        self._records: dict[Resource, list[bytes]] = {}
+        self._size = 0
 
-    def add(self, resource: Resource, record: bytes, now_ns: int) -> bool:
-        """Add an encoded record; return whether the batch is full."""
-        records = self._records.get(resource)
-        if records is None:
-            records = self._records[resource] = _Records([])
-        prefix = self._prefix[len(record)]
-        records.parts += (prefix, record)
-        size = len(prefix) + len(record)
-        records.size += size
-        if not self._items:
-            self._since_ns = now_ns
-        self._items += 1
+    def add(self, resource: Resource, common: bytes, own: bytes, now_ns: int) -> bool:
+        """Add a record; return whether the batch is full.
+
+        Args:
+            resource: Whose it is.
+            common: Fields of the record that it shares with others: not copied until the request is made.
+            own: All other fields.
+            now_ns: The time, ns since boot.
+        """
+        parts = self._records.get(resource)
+        if parts is None:
+            if not self._records:
+                self._since_ns = now_ns
+            parts = self._records[resource] = []
+        size = len(common) + len(own)
+        parts += (self._prefix[size], common, own)
         self._size += size
-        return self._items >= MOST_RECORDS or self._size >= MOST_BYTES
+        return self._size >= MOST_BYTES
 
     def due(self, now_ns: int) -> bool:
         """Tell whether its oldest record has waited long enough."""
-        return self._items > 0 and now_ns - self._since_ns >= LONGEST_WAIT_NS
+        return bool(self._records) and now_ns - self._since_ns >= LONGEST_WAIT_NS
 
     def take(self) -> Request | None:
         """Return what is in it as a request, None when it is empty."""
-        if not self._items:
+        if not self._records:
             return None
         records, scope_field = self._records, self._scope
-        request = Request(self._signal, self._items, self._size, lambda: _payload(records.items(), scope_field))
+        items = sum(len(parts) for parts in records.values()) // _PARTS
+        request = Request(self._signal, items, self._size, lambda: _payload(records.items(), scope_field))
         self._clear()
         return request
 
 
-def _payload(records: Iterable[tuple[Resource, _Records]], scope_field: bytes) -> bytes:
+def _payload(records: Iterable[tuple[Resource, list[bytes]]], scope_field: bytes) -> bytes:
     parts: list[bytes] = []
     for resource, found in records:
-        parts += enclose(resource, scope_field, found.parts, found.size)
+        parts += enclose(resource, scope_field, found)
     return b"".join(parts)

@@ -12,12 +12,12 @@ from otel_ebpf.protocols.exchange import Exchange
 from otel_ebpf.telemetry import ledger as fate
 from otel_ebpf.telemetry.batch import LOGS, SPANS, STAGES, Batch, Request
 from otel_ebpf.telemetry.edges import W
-from otel_ebpf.telemetry.encode import Encoder, log_trace
+from otel_ebpf.telemetry.encode import Encoder
 from otel_ebpf.telemetry.exchanges import duration_ns
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.policy import Policy
-from otel_ebpf.telemetry.shape import INFO, WARN, Shape, Shapes
-from otel_ebpf.telemetry.trace import SpanContext, Tracer
+from otel_ebpf.telemetry.shape import INFO, WARN, Shapes
+from otel_ebpf.telemetry.trace import Tracer
 
 
 class Details(Generic[W]):
@@ -42,7 +42,7 @@ class Details(Generic[W]):
         self._encoder = Encoder()
         self._logs = Batch(LOGS, version)
         self._spans = Batch(SPANS, version)
-        self._logged = self._spanned = self._unsampled = 0
+        self._logged = self._spanned = self._unsampled = self._instrumented = 0
         self._settled = 0
 
     def add(self, exchange: Exchange) -> None:
@@ -52,32 +52,31 @@ class Details(Generic[W]):
             return
         duration = duration_ns(exchange)
         log, span = self._policy.choose(shape.error, duration)
-        context = self._tracer.context(exchange) if log or span else None
-        if context is None:
+        if not (log or span):
             return
-        if span:
-            span = self._span(exchange, shape, context)
-        if log:
-            slow = duration >= self._slow_ns
-            self._log(exchange, shape, _log_identity(context, spanned=span), slow=slow)
-
-    def _span(self, exchange: Exchange, shape: Shape, context: SpanContext) -> bool:
-        if not context[-1]:
+        context = self._tracer.context(exchange)
+        trace_id, span_id, parent_id, _, sampled = context
+        offset_ns, now_ns = self.offset_ns, self.now_ns
+        if span and not shape.spans:
+            span = False
+            self._instrumented += 1
+        if span and not sampled:
+            span = False
             self._unsampled += 1
-            return False
-        self._spanned += 1
-        record = self._encoder.span(exchange, shape, context, self.offset_ns)
-        if self._spans.add(shape.resource, record, self.now_ns):
-            self._flush(self._spans)
-        return True
-
-    def _log(self, exchange: Exchange, shape: Shape, trace: bytes, *, slow: bool) -> None:
-        self._logged += 1
-        severity = WARN if slow and shape.severity == INFO else shape.severity
-        observed_ns = self.now_ns + self.offset_ns
-        record = self._encoder.log(exchange, shape, trace, severity, self.offset_ns, observed_ns)
-        if self._logs.add(shape.resource, record, self.now_ns):
-            self._flush(self._logs)
+        if span:
+            self._spanned += 1
+            record = self._encoder.span(exchange, context, offset_ns)
+            if self._spans.add(shape.resource, shape.span, record, now_ns):
+                self._flush(self._spans)
+        if log:
+            self._logged += 1
+            # A span that is not sent leads nowhere: then the record is joined to the caller's, if there is one.
+            told = span_id if span else parent_id
+            trace = (trace_id, told, sampled) if told else None
+            severity = WARN if duration >= self._slow_ns and shape.severity == INFO else shape.severity
+            record = self._encoder.log(exchange, shape, trace, severity, offset_ns, now_ns + offset_ns)
+            if self._logs.add(shape.resource, shape.log, record, now_ns):
+                self._flush(self._logs)
 
     def flush_due(self) -> None:
         """Send the batches that have waited long enough."""
@@ -101,17 +100,10 @@ class Details(Generic[W]):
         self._settled = seen
         for signal, mode, chosen in (
             (LOGS, self._policy.logs, self._logged),
-            (SPANS, self._policy.spans, self._spanned + self._unsampled),
+            (SPANS, self._policy.spans, self._spanned + self._unsampled + self._instrumented),
         ):
             self._ledger.add(STAGES[signal], fate.SEEN, n=new)
             self._ledger.add(STAGES[signal], fate.SAMPLED_OUT, "off" if mode == "off" else "policy", new - chosen)
         self._ledger.add(STAGES[SPANS], fate.SAMPLED_OUT, "sampler", self._unsampled)
-        self._logged = self._spanned = self._unsampled = 0
-
-
-def _log_identity(context: SpanContext, *, spanned: bool) -> bytes:
-    """Return the trace fields of a log record: our span's, else the caller's; a span that is not sent leads nowhere."""
-    trace_id, span_id, parent_id, _, sampled = context
-    if spanned:
-        return log_trace(trace_id, span_id, sampled=True)
-    return log_trace(trace_id, parent_id, sampled=sampled) if parent_id else b""
+        self._ledger.add(STAGES[SPANS], fate.SAMPLED_OUT, "instrumented", self._instrumented)
+        self._logged = self._spanned = self._unsampled = self._instrumented = 0

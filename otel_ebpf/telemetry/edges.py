@@ -55,6 +55,15 @@ class EnricherLike(Protocol[W]):
     def watched(self, edge: EdgeKey) -> bool:
         """Tell whether the selectors want it."""
 
+    def note_request(self, edge: EdgeKey, workload: W, path: bytes) -> None:
+        """Take note of a request: it may show that the workload sends spans of its own."""
+
+    def instrumented(self, workload: W) -> bool:
+        """Tell whether the workload sends spans of its own."""
+
+    def age(self) -> None:
+        """Forget what was not asked for since the last call but one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge(Generic[W]):

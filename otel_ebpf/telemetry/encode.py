@@ -18,15 +18,17 @@ _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 """``SpanFlags`` of trace.proto: the parent came over the network."""
 
-# LogRecord: time_unix_nano 1, observed_time_unix_nano 11
+# LogRecord: time_unix_nano 1, observed_time_unix_nano 11; flags 8, trace_id 9, span_id 10
 _LOG_TIMES: Final = struct.Struct("<cQcQ").pack
+_LOG_HEAD: Final = struct.Struct("<cQcQcI2s16s2s8s").pack
 _LOG_TIME: Final = wire.tag(1, wire.FIXED64)
 _LOG_OBSERVED: Final = wire.tag(11, wire.FIXED64)
-# LogRecord: flags 8, trace_id 9, span_id 10
-_LOG_TRACE: Final = struct.Struct("<cI2s16s2s8s").pack
 _LOG_FLAGS: Final = wire.tag(8, wire.FIXED32)
 _LOG_TRACE_ID: Final = wire.tag(9, wire.LENGTH) + b"\x10"
 _LOG_SPAN_ID: Final = wire.tag(10, wire.LENGTH) + b"\x08"
+
+LogTrace = tuple[bytes, bytes, bool]
+"""Trace id, span id and sampled flag of a log record."""
 
 # Span: trace_id 1, span_id 2, start 7, end 8, flags 16
 _SPAN_HEAD: Final = struct.Struct("<2s16s2s8scQcQ2sI").pack
@@ -79,7 +81,6 @@ class Encoder:
             )
         )
         self._log_peer_port = wire.cached_attribute(LOG_ATTRIBUTES, names.NETWORK_PEER_PORT)
-        self._log_retransmits = wire.cached_attribute(LOG_ATTRIBUTES, names.TCP_RETRANSMITS)
         self._log_rtt = wire.Cached(lambda us: wire.key_value(LOG_ATTRIBUTES, names.TCP_RTT, us / 1e6))
         self._span_sizes = tuple(
             wire.cached_attribute(SPAN_ATTRIBUTES, key)
@@ -90,28 +91,28 @@ class Encoder:
         self._state = wire.cached_prefix(3, 512)  # W3C Trace Context, 3.3.1.1: 512 characters
 
     def log(  # noqa: PLR0913, PLR0917 - what a record is made of
-        self, exchange: Exchange, shape: Shape, trace: bytes, severity: int, offset_ns: int, observed_ns: int
+        self, exchange: Exchange, shape: Shape, trace: LogTrace | None, severity: int, offset_ns: int, observed_ns: int
     ) -> bytes:
-        """Return a ``LogRecord``; *offset_ns* turns the exchange's times into Unix time, *observed_ns* is Unix time."""
+        """Return a ``LogRecord`` without ``shape.log``.
+
+        *offset_ns* turns the exchange's times into Unix time, *observed_ns* is Unix time.
+        """
         header, body, response_header, response_body = self._log_sizes
         h, b = exchange.request_header_bytes, exchange.request_body_bytes
         rh, rb = exchange.response_header_bytes, exchange.response_body_bytes
         begin = exchange.request_first_ns or exchange.response_first_ns
         end = exchange.response_last_ns or exchange.request_last_ns
         took = (end - begin) / 1e6 if end > begin else 0.0
-        line = b"%b%b %.3fms" % (shape.line, b"-" if rb is None else b"%d" % rb, took)
+        line = b"%b- %.3fms" % (shape.line, took) if rb is None else b"%b%d %.3fms" % (shape.line, rb, took)
         return b"".join(
             (
-                _LOG_TIMES(_LOG_TIME, begin + offset_ns, _LOG_OBSERVED, observed_ns),
+                _log_head(begin + offset_ns, observed_ns, trace),
                 SEVERITIES[severity],
-                trace,
-                shape.log,
                 b"" if h is None else header[h],
                 b"" if b is None else body[b],
                 b"" if rh is None else response_header[rh],
                 b"" if rb is None else response_body[rb],
                 self._log_peer_port[exchange.remote_port],
-                self._log_retransmits[exchange.retransmits],
                 self._log_rtt[exchange.srtt_us] if exchange.srtt_us else b"",
                 phases(exchange),
                 self._body[len(line)],
@@ -119,8 +120,8 @@ class Encoder:
             )
         )
 
-    def span(self, exchange: Exchange, shape: Shape, context: SpanContext, offset_ns: int) -> bytes:
-        """Return a ``Span``; *offset_ns* turns the exchange's times into Unix time."""
+    def span(self, exchange: Exchange, context: SpanContext, offset_ns: int) -> bytes:
+        """Return a ``Span`` without ``Shape.span``; *offset_ns* turns the exchange's times into Unix time."""
         body, response_body = self._span_sizes
         b, rb = exchange.request_body_bytes, exchange.response_body_bytes
         begin = exchange.request_first_ns or exchange.response_first_ns
@@ -136,7 +137,6 @@ class Encoder:
                 ),
                 _SPAN_PARENT + parent if parent else b"",
                 self._state[len(state)] + state if state else b"",
-                shape.span,
                 b"" if b is None else body[b],
                 b"" if rb is None else response_body[rb],
                 self._span_peer_port[exchange.remote_port],
@@ -145,9 +145,15 @@ class Encoder:
         )  # fmt: skip
 
 
-def log_trace(trace_id: bytes, span_id: bytes, *, sampled: bool) -> bytes:
-    """Return flags, trace id and span id of a ``LogRecord``."""
-    return _LOG_TRACE(_LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id)
+def _log_head(time_ns: int, observed_ns: int, trace: LogTrace | None) -> bytes:
+    """Return times, flags, trace id and span id of a ``LogRecord``."""
+    if trace is None:
+        return _LOG_TIMES(_LOG_TIME, time_ns, _LOG_OBSERVED, observed_ns)
+    trace_id, span_id, sampled = trace
+    return _LOG_HEAD(
+        _LOG_TIME, time_ns, _LOG_OBSERVED, observed_ns,
+        _LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id,
+    )  # fmt: skip
 
 
 def phases(exchange: Exchange) -> bytes:

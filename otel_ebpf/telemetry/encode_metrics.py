@@ -48,8 +48,7 @@ def encode(snapshot: Snapshot, version: str) -> bytes:
     scope_field = scope(version)
     parts: list[bytes] = []
     for resource, metrics in snapshot.rows:
-        encoded = [_metric(metric, snapshot.offset_ns) for metric in metrics]
-        parts += enclose(resource, scope_field, encoded, sum(map(len, encoded)))
+        parts += enclose(resource, scope_field, [_metric(metric, snapshot.offset_ns) for metric in metrics])
     return b"".join(parts)
 
 

@@ -128,6 +128,8 @@ class ExchangeCounter(Generic[W]):
         path = http.split_target(method, target)[0]
         if path is None or not path.startswith(b"/"):
             return None
+        if edge.client:
+            self._edges.enricher.note_request(edge.key, edge.workload, path)
         return self._edges.enricher.route(edge.workload, method, path)
 
     def _series(self, edge: Edge[W], facts: http.Facts) -> HttpSeries:

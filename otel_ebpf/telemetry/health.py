@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from otel_ebpf.config import Settings
 from otel_ebpf.telemetry import instruments as table
 from otel_ebpf.telemetry import names, wire
 from otel_ebpf.telemetry.aggregate import Aggregate
@@ -71,29 +70,6 @@ class Health:
     programs: Callable[[], Iterable[ProgramUse]] = _nothing
     profile: Callable[[], str] = str
     process: Callable[[], tuple[dict[str, int], int]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentResource:
-    """The agent's own Resource."""
-
-    attributes: tuple[tuple[str, str], ...]
-
-
-def agent_resource(settings: Settings, *, version: str, instance_id: str) -> AgentResource:
-    """Return the agent's Resource; what ``OTEL_RESOURCE_ATTRIBUTES`` says is added, ``OTEL_SERVICE_NAME`` wins.
-
-    Args:
-        settings: The settings.
-        version: The agent's version.
-        instance_id: What tells this agent from those of other nodes: the host's name.
-    """
-    own = {
-        names.SERVICE_NAME: settings.service_name,
-        names.SERVICE_VERSION: version,
-        names.SERVICE_INSTANCE_ID: instance_id,
-    }
-    return AgentResource(tuple(sorted((dict(settings.resource_attributes) | own).items())))
 
 
 def process_use() -> tuple[dict[str, int], int]:

@@ -31,6 +31,7 @@ class Policy:
         notable = "notable" in (logs, spans)
         self.one_in = one_in if notable else 0
         self.slow_ns = slow_ns if notable else NEVER_NS
+        self._constant = None if notable else (logs == "all", spans == "all")
         self._everything = "all" in (logs, spans)
         self._errors = notable or self._everything
         self._since = 0
@@ -52,8 +53,9 @@ class Policy:
 
     def choose(self, error: str | None, duration_ns: int) -> tuple[bool, bool]:
         """Return whether the exchange at hand becomes a log record, and whether it becomes a span."""
+        if self._constant is not None:
+            return self._constant
         notable = self._picked or error is not None or duration_ns >= self.slow_ns
         self._picked = False
-        return self.logs == "all" or (notable and self.logs == "notable"), self.spans == "all" or (
-            notable and self.spans == "notable"
-        )
+        log, span = self.logs, self.spans
+        return log == "all" or (notable and log == "notable"), span == "all" or (notable and span == "notable")

@@ -45,6 +45,7 @@ class Shape:
     Attributes:
         resource: Whose telemetry it is.
         watched: Whether the selectors want it.
+        spans: Whether there are spans of it at all.
         error: ``error.type``.
         severity: Severity when it is not slow.
         log: Attributes and event name of the log record.
@@ -52,17 +53,19 @@ class Shape:
         line: Beginning of the log's body.
     """
 
-    __slots__ = ("error", "line", "log", "resource", "severity", "span", "watched")
+    __slots__ = ("error", "line", "log", "resource", "severity", "span", "spans", "watched")
 
-    def __init__(self, edge: Edge[W], exchange: Exchange, route: str | None, peer: list[bytes]) -> None:
+    def __init__(self, edge: Edge[W], exchange: Exchange, route: str | None, peer: list[bytes], *, spans: bool) -> None:
         path, query = http.split_target(exchange.method, exchange.target)
         query = None if query is None else redact_query(query)
         self.resource: Resource = edge.resource
         self.watched = edge.watched
+        self.spans = spans
         self.error = http.error_type(exchange.status, exchange.error_type, client=edge.client)
         self.severity = _severity(exchange, self.error)
         attributes = peer + wire.pairs(_attributes(edge, exchange, (path, query), route, self.error))
-        self.log = wire.tagged(LOG_ATTRIBUTES, attributes) + _EVENT
+        retransmits = wire.key_value(LOG_ATTRIBUTES, names.TCP_RETRANSMITS, exchange.retransmits)
+        self.log = wire.tagged(LOG_ATTRIBUTES, attributes) + retransmits + _EVENT
         self.span = _span(edge, exchange, route, self.error, attributes)
         self.line = _line(edge, exchange, path, query)
 
@@ -152,9 +155,16 @@ def _server(edge: Edge[W], host: bytes | None) -> tuple[str, int | None]:
 
 
 class Shapes(Generic[W]):
-    """All shapes in use."""
+    """All shapes in use.
 
-    def __init__(self, edges: Edges[W], counter: ExchangeCounter[W]) -> None:
+    Args:
+        edges: Who everybody is.
+        counter: Knows the routes.
+        exclude_instrumented: Make no spans for workloads that send their own.
+    """
+
+    def __init__(self, edges: Edges[W], counter: ExchangeCounter[W], *, exclude_instrumented: bool) -> None:
+        self._exclude_instrumented = exclude_instrumented
         self._edges = edges
         self._counter = counter
         self._known: dict[tuple[object, ...], Shape] = {}
@@ -165,7 +175,8 @@ class Shapes(Generic[W]):
         """Return the shape of an exchange."""
         key = (
             exchange.edge, exchange.method, exchange.target, exchange.version, exchange.status, exchange.host,
-            exchange.user_agent, exchange.error_type, exchange.missing, exchange.shared, exchange.tls,
+            exchange.user_agent, exchange.error_type, exchange.missing, exchange.retransmits, exchange.shared,
+            exchange.tls,
         )  # fmt: skip
         shape = self._known.get(key)
         if shape is None:
@@ -183,7 +194,8 @@ class Shapes(Generic[W]):
     def _make(self, exchange: Exchange) -> Shape:
         edge = self._edges.get(exchange.edge)
         route = self._counter.route(edge, exchange.method, exchange.target)
-        return Shape(edge, exchange, route, self._peer(edge))
+        spans = not (self._exclude_instrumented and self._edges.enricher.instrumented(edge.workload))
+        return Shape(edge, exchange, route, self._peer(edge), spans=spans)
 
     def _peer(self, edge: Edge[W]) -> list[bytes]:
         """Return the encoded attributes of the other end."""

@@ -21,10 +21,10 @@ from otel_ebpf.telemetry.connections import ConnectionCounter, FlowDelta
 from otel_ebpf.telemetry.details import Details
 from otel_ebpf.telemetry.edges import Edges, EnricherLike, W
 from otel_ebpf.telemetry.exchanges import ExchangeCounter
-from otel_ebpf.telemetry.health import AgentResource, Health, HealthCheck
+from otel_ebpf.telemetry.health import Health, HealthCheck
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.policy import Policy
-from otel_ebpf.telemetry.series import Resource
+from otel_ebpf.telemetry.series import Resource, WorkloadLike
 from otel_ebpf.telemetry.shape import Shapes
 from otel_ebpf.telemetry.trace import Tracer, make_sampler
 from otel_ebpf.telemetry.worker import Worker
@@ -57,7 +57,7 @@ class Telemetry(Generic[W]):
 
     def __init__(  # noqa: PLR0913 - the composition's one meeting point
         self, *, settings: Settings, clock: Clock, enricher: EnricherLike[W], ledger: Ledger,
-        workers: Mapping[str, Worker], resource: AgentResource, version: str, salt: bytes,
+        workers: Mapping[str, Worker], resource: WorkloadLike, version: str, salt: bytes,
         active: Callable[[], Mapping[bytes, int]] = _no_flows, health: Health | None = None,
     ) -> None:  # fmt: skip
         now_ns = clock.monotonic_ns()
@@ -68,18 +68,20 @@ class Telemetry(Generic[W]):
         self._active = active
         self._interval_ns = round(settings.metric_interval_s * 1e9)
         self._next_ns = now_ns + self._interval_ns
+        self._ttl_ns = round(settings.metrics_ttl_s * 1e9)
+        self._aged_ns = now_ns
         self._settled = self._unwatched = 0
         self._aggregate = Aggregate(
             Resource(resource),
             limit=settings.cardinality_limit,
-            ttl_ns=round(settings.metrics_ttl_s * 1e9),
+            ttl_ns=self._ttl_ns,
             temporality=_temporality(settings),
         )
         self._edges = Edges(enricher, self._aggregate)
         policy = _policy(settings, self._workers)
         self._exchanges = ExchangeCounter(self._aggregate, self._edges, policy, now_ns)
         self._connections = ConnectionCounter(self._aggregate, self._edges, now_ns)
-        self._shapes = Shapes(self._edges, self._exchanges)
+        self._shapes = Shapes(self._edges, self._exchanges, exclude_instrumented=settings.exclude_instrumented)
         self._details = Details(
             policy=policy,
             shapes=self._shapes,
@@ -144,15 +146,17 @@ class Telemetry(Generic[W]):
         snapshot = self._aggregate.collect(now_ns, self._details.offset_ns)
         for part in (self._exchanges, self._connections, self._shapes, self._edges):
             part.refresh()
+        if now_ns - self._aged_ns >= self._ttl_ns:
+            self._aged_ns = now_ns
+            self._edges.enricher.age()
         if METRICS in self._workers and snapshot.rows:
             self._send(encode_metrics.request(snapshot, self._version))
 
     def settle(self) -> None:
-        """Bring the ledger up to date with what was counted on the hot path."""
+        """Bring the ledger up to date with what was counted on the hot path; ``flows/`` writes down what it saw."""
         seen, unwatched = self._exchanges.seen, self._exchanges.unwatched
         new, new_unwatched = seen - self._settled, unwatched - self._unwatched
         self._settled, self._unwatched = seen, unwatched
-        self._ledger.add("exchange", fate.SEEN, n=new)
         self._ledger.add("exchange", fate.AGGREGATED, n=new - new_unwatched)
         self._ledger.add("exchange", fate.SAMPLED_OUT, "not_selected", new_unwatched)
         self._details.settle(seen - unwatched)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2s
 from typing import Final
 
 from otel_ebpf.protocols.exchange import Exchange, TraceContext
@@ -21,8 +21,8 @@ Sampler = Callable[[TraceContext | None, bytes], bool]
 
 
 SpanContext = tuple[bytes, bytes, bytes, bytes, bool]
-"""Who a span is: its trace id (16 bytes), span id (8), its parent's span id and ``tracestate`` (empty: none), and whether
-it is sampled. A plain tuple: there is one per record."""
+"""Who a span is: its trace id (16 bytes), span id (8), its parent's span id and ``tracestate`` (empty: none), and
+whether it is sampled. A plain tuple: there is one per record."""
 
 
 def threshold(ratio: float) -> int:
@@ -63,11 +63,11 @@ class Tracer:
 
         Ids are a hash of flow and sequence rather than random, so that a replay tells the same ones.
         """
-        digest = blake2b(_KEY(self._salt, exchange.flow_id, exchange.sequence), digest_size=24).digest()
+        digest = blake2s(_KEY(self._salt, exchange.flow_id, exchange.sequence)).digest()
         parent = exchange.trace
         if parent is None or len(parent.trace_id) != 16 or len(parent.span_id) != 8:
             trace_id = digest[:16]
-            return trace_id, digest[16:], b"", b"", self._sampler(None, trace_id)
+            return trace_id, digest[16:24], b"", b"", self._sampler(None, trace_id)
         sampled = self._sampler(parent, parent.trace_id)
         state = parent.state if parent.state.isascii() else b""
-        return parent.trace_id, digest[16:], parent.span_id, state, sampled
+        return parent.trace_id, digest[16:24], parent.span_id, state, sampled

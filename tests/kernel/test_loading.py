@@ -364,6 +364,12 @@ def other_bcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bcc" / "__init__.py"
 
 
+def test_a_child_that_cannot_start_is_told(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that is gone, as while the package is replaced, is told with its path."""
+    monkeypatch.setattr(sys, "executable", "/gone/python")
+    assert refusal(sources) == "the compile process cannot be started: No such file or directory: /gone/python"
+
+
 def test_missing_bcc_is_told(other_bcc: Path, sources: Path) -> None:
     """Without BCC the sentence names the package to install."""
     other_bcc.write_text("raise ImportError('libbcc.so.0: cannot open shared object file')")
@@ -405,7 +411,9 @@ TELLER: Final = """
 def told(sources: Path, *wrapper: str) -> str:
     """What loading says in a process started by *wrapper*."""
     command = [*wrapper, sys.executable, "-c", textwrap.dedent(TELLER), str(sources)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_missing_privileges_are_told(sources: Path) -> None:

@@ -53,7 +53,7 @@ def test_counts_possible_cpus(ranges: str, cpus: int) -> None:
     ("printed", "sentence"),
     [
         (
-            "flow.h:3:1: warning: unused\nflow.h:12:9: error: use of undeclared identifier 'x'\n  int y = x;\n1 error.\n",
+            "flow.h:3:1: warning: unused\nflow.h:12:9: error: use of undeclared identifier 'x'\n  y = x;\n1 error.\n",
             "the kernel programs do not compile: flow.h:12:9: error: use of undeclared identifier 'x'",
         ),
         (

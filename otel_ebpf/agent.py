@@ -1,0 +1,217 @@
+"""The composition root: builds every part from the settings and hands it to the next. Nothing else knows all stages."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_ebpf.check import CheckReport, look_around
+from otel_ebpf.clock import Clock, FixedClock
+from otel_ebpf.enrich.enricher import Enricher
+from otel_ebpf.enrich.facts import FactLog, FactSource, RecordedFacts
+from otel_ebpf.enrich.live import LiveFacts
+from otel_ebpf.enrich.process import in_root_pid_namespace
+from otel_ebpf.errors import CannotRun, RecordingError
+from otel_ebpf.flows.bounds import Bounds
+from otel_ebpf.flows.intake import Intake
+from otel_ebpf.flows.table import FlowTable
+from otel_ebpf.kernel import start
+from otel_ebpf.kernel.capture import Capture
+from otel_ebpf.kernel.probes import State
+from otel_ebpf.kernel_ledger import KernelLedger
+from otel_ebpf.node_health import node_health
+from otel_ebpf.pipeline import Pipeline
+from otel_ebpf.records import Batch, Listener, RecordSource
+from otel_ebpf.recording import RecordedSource, Recording, RecordingWriter, read
+from otel_ebpf.telemetry.export import make_workers
+from otel_ebpf.telemetry.health import Health, agent_resource
+from otel_ebpf.telemetry.ledger import Ledger
+from otel_ebpf.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from otel_ebpf.config import Settings
+    from otel_ebpf.kernel.handover import Loaded
+
+_BUSY_SHARE: Final = 8  # a batch of more than an eighth of the ring: look again soon, before it is full
+_SALT_BYTES: Final = 16
+_PROC: Final = Path("/proc")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a pipeline is made of besides the settings."""
+
+    clock: FixedClock
+    facts: FactSource
+    salt: bytes
+    health: Health
+    inline: bool
+
+
+def run(settings: Settings, *, duration_s: float | None) -> int:
+    """Watch this machine until a signal comes or *duration_s* is over.
+
+    Raises:
+        CannotRun: Nothing can be captured here.
+    """
+    with ExitStack() as stack:
+        _Session(settings, stack).watch(duration_s)
+    return 0
+
+
+def record(settings: Settings, path: Path, *, duration_s: float | None) -> int:
+    """Write raw kernel records to *path*. Telemetry is sent as well where an exporter other than the console is set.
+
+    Raises:
+        CannotRun: Nothing can be captured here.
+        RecordingError: The file cannot be written.
+    """
+    quiet: dict[str, Any] = {name: "none" for name in _EXPORTER_FIELDS if getattr(settings, name) == "console"}
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("wb"))
+            session = _Session(replace(settings, **quiet), stack)
+            facts = FactLog(session.facts)
+            writer = RecordingWriter(file, session.header())
+            session.watch(duration_s, RecordedSource(session.capture, writer), facts)
+            writer.facts(facts.as_json())
+        except OSError as error:
+            raise RecordingError(f"{path}: {error.strerror}") from error
+    return 0
+
+
+def replay(settings: Settings, path: Path) -> int:
+    """Give the telemetry of a recording, the same bytes every time.
+
+    Raises:
+        RecordingError: The file cannot be read.
+    """
+    recording, batches = read(path)
+    if not recording.facts:
+        _log.warning("%s was cut short: workloads are named by what their processes called themselves", path)
+    clock = FixedClock(recording.started_ns, recording.offset_ns)
+    facts = RecordedFacts(recording.facts or {"host": {"name": "unknown"}, "processes": [], "containers": []})
+    parts = _Parts(clock, facts, recording.salt, Health(), inline=True)
+    pipeline, enricher = _assemble(settings, parts, _Nothing(), max_flows=settings.max_flows)
+    _learn(enricher, recording.listeners)
+    for batch in batches:
+        pipeline.step(batch)
+    pipeline.finish()
+    return 0
+
+
+def check(settings: Settings) -> CheckReport:
+    """Load everything once, and say what became of it."""
+    try:
+        with start.load(settings.ring_bytes, settings.max_flows, settings.probes_off, 0) as loaded:
+            return look_around(loaded.report)
+    except CannotRun as error:
+        return look_around((), str(error))
+
+
+_EXPORTER_FIELDS: Final = ("metrics_exporter", "logs_exporter", "traces_exporter")
+
+
+class _Nothing:
+    """The source of a replay: its batches come from the file."""
+
+    def take(self, *, with_flows: bool) -> Batch:
+        """Never called."""
+        raise NotImplementedError
+
+
+class _Session:
+    """One run on a live kernel. What is opened is closed by the stack, in reverse order."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self._settings = settings
+        self._clock = Clock()
+        self._began_ns = self._clock.monotonic_ns()
+        self._salt = os.urandom(_SALT_BYTES)
+        own = os.getpid() if in_root_pid_namespace(_PROC) else 0
+        self._loaded = stack.enter_context(
+            start.load(settings.ring_bytes, settings.max_flows, settings.probes_off, own)
+        )
+        self.capture = Capture(self._loaded, settings.ring_bytes, self._clock)
+        stack.callback(self.capture.close)
+        self._listeners = self.capture.discover()
+        self.facts: FactSource = LiveFacts(self._clock)
+
+    def header(self) -> Recording:
+        """Return what a recording of this session begins with."""
+        return Recording(self._began_ns, self._clock.offset_ns, self._salt, self._listeners)
+
+    def watch(self, duration_s: float | None, source: RecordSource | None = None, facts: FactSource | None = None) -> None:
+        """Run the loop until a signal comes or the time is over."""
+        settings = self._settings
+        clock = FixedClock(self._began_ns, self._clock.offset_ns)
+        health = node_health(self._loaded, self.capture, settings)
+        parts = _Parts(clock, facts or self.facts, self._salt, health, inline=False)
+        pipeline, enricher = _assemble(settings, parts, source or self.capture, settings.max_flows)
+        _learn(enricher, self._listeners)
+        stop = _stop_on_signals()
+        gc.freeze()  # what start-up made lives as long as the agent: the collector need not look at it again
+        self._say_ready()
+        deadline_ns = None if duration_s is None else self._clock.monotonic_ns() + round(duration_s * 1e9)
+        pipeline.run(stop, deadline_ns)
+
+    def _say_ready(self) -> None:
+        took_s = (self._clock.monotonic_ns() - self._began_ns) / 1e9
+        _log.info("capturing after %.1f s; %s", took_s, _summary(self._loaded))
+        for row in self._loaded.report:
+            if row.state is not State.ON:
+                _log.warning("%s is %s: %s", row.hook, row.state.value, row.lost)
+
+
+def _summary(loaded: Loaded) -> str:
+    on = [f"{row.hook}={row.chosen}" for row in loaded.report if row.state is State.ON]
+    return f"{len(on)} of {len(loaded.report)} hooks on ({', '.join(on)})"
+
+
+def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows: int) -> tuple[Pipeline, Enricher]:
+    ledger = Ledger()
+    enricher = Enricher(settings, parts.facts)
+    table: FlowTable
+    telemetry = Telemetry(
+        settings=settings,
+        clock=parts.clock,
+        enricher=enricher,
+        ledger=ledger,
+        workers=make_workers(settings, ledger, inline=parts.inline),
+        resource=agent_resource(settings, version=version("otel-ebpf"), instance_id=parts.facts.host().name),
+        version=version("otel-ebpf"),
+        salt=parts.salt,
+        active=lambda: table.active(),  # noqa: PLW0108 - table is made below: each needs the other
+        health=parts.health,
+    )
+    bounds = Bounds(max_flows=max_flows)
+    table = FlowTable(telemetry, ledger, bounds)
+    intake = Intake(telemetry, table, ledger, bounds)
+    busy_bytes = settings.ring_bytes // _BUSY_SHARE
+    pipeline = Pipeline(
+        source, intake, table, telemetry, KernelLedger(ledger), busy_bytes, telemetry.looped, parts.clock
+    )
+    return pipeline, enricher
+
+
+def _learn(enricher: Enricher, listeners: bytes) -> None:
+    for listener in Listener.unpack_rows(listeners):
+        enricher.learn_listener(listener)
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set: the loop ends after its step, and everything is sent."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

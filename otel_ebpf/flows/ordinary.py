@@ -1,0 +1,88 @@
+"""Ordinary: what the fast path asks of an exchange beyond a glance, and the exchange in full when somebody wants it.
+
+In: the bytes of a turn where they stand in the ring. Out: yes or no, where no means that the slow path decides; or an
+:class:`Exchange`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_ebpf.flows.turn import TURN_BYTES, role_of, turn_flags
+from otel_ebpf.kernel import layout
+from otel_ebpf.protocols.exchange import Exchange
+from otel_ebpf.protocols.http1.details import details
+from otel_ebpf.protocols.http1.grammar import LAST_CHUNK
+from otel_ebpf.records import ROLE_CLIENT
+
+MAX_TEXTS: Final = 4096
+"""Content-Length lines kept: the sizes of one site's common responses.
+
+Beyond that making one costs as much as finding it.
+"""
+
+_NO_BODY_STATUSES: Final = (b"204", b"304")
+
+
+class LengthTexts(dict[int, bytes]):
+    """Body size to the Content-Length line that announces it.
+
+    With the line ends around it, as most programs write it.
+    """
+
+    def __missing__(self, size: int) -> bytes:
+        if len(self) >= MAX_TEXTS:
+            self.clear()
+        self[size] = text = b"\r\nContent-Length: %d\r\n" % size
+        return text
+
+
+def request_is_whole(ring: bytes, start: int, middle: int, head_bytes: int, body_bytes: int) -> bool:
+    """Tell whether a request with *body_bytes* behind its head is complete by its own framing (RFC 9112, 6.3)."""
+    head = ring[start : start + head_bytes].lower()
+    if b"\r\ntransfer-encoding:" in head:
+        captured = middle - start - head_bytes
+        return captured == body_bytes and head.find(b"chunked\r\n") > 0 and ring.endswith(LAST_CHUNK, start, middle)
+    if body_bytes:
+        return b"\r\ncontent-length: %d\r\n" % body_bytes in head
+    return b"\r\ncontent-length:" not in head or b"\r\ncontent-length: 0\r\n" in head
+
+
+def body_is_whole(  # noqa: PLR0913, PLR0917  # numbers that the fast path has at hand
+    ring: bytes, start: int, middle: int, captured: int, size: int, head_bytes: int, has_tail: int
+) -> bool:  # fmt: skip
+    """Tell whether a response of *size* bytes is complete by its own framing, and alone."""
+    body_bytes = size - head_bytes
+    status = ring[middle + 9 : middle + 12]
+    if ring.startswith(b"HEAD ", start) or status in _NO_BODY_STATUSES:
+        return body_bytes == 0
+    head = ring[middle : middle + head_bytes].lower()
+    if b"\r\ntransfer-encoding:" in head:
+        if not head.find(b"chunked\r\n") > 0 or head.startswith(b"http/1.0"):
+            return False
+        if captured == size:
+            return ring.endswith(LAST_CHUNK, middle + head_bytes - 2, middle + captured)
+        return bool(has_tail) and ring.endswith(LAST_CHUNK, start - 8, start)
+    return b"\r\ncontent-length: %d\r\n" % body_bytes in head
+
+
+def exchange_at(ring: bytes, at: int, line_end: int, request_head: int, response_head: int) -> Exchange:
+    """Build the exchange of the ordinary turn at *at*.
+
+    Its request line ends at *line_end*, its heads have these sizes.
+    """
+    (_, sequence, flow_id, edge, local_port, remote_port, asked, _, _, _, asked_bytes, answered_bytes,
+     asked_ns, asked_last_ns, first_ns, last_ns, handshake_ns, flags, srtt_us, retransmits, _, _,
+    ) = layout.TURN.unpack_from(ring, at)  # fmt: skip
+    start = at + TURN_BYTES
+    middle = start + asked
+    method, _, target = ring[start : line_end - 9].partition(b" ")
+    host, user_agent, trace = details(ring[start : start + request_head])
+    first_of_client = flags & turn_flags().first and role_of(edge) == ROLE_CLIENT
+    return Exchange(
+        flow_id, sequence, edge, local_port, remote_port, method, target,
+        ring[line_end - 3 : line_end].decode("ascii"), int(ring[middle + 9 : middle + 12]),
+        asked_ns, asked_last_ns, first_ns, last_ns, host, user_agent, trace, handshake_ns if first_of_client else 0,
+        request_head, asked_bytes - request_head, response_head, answered_bytes - response_head,
+        srtt_us, retransmits,
+    )  # fmt: skip
