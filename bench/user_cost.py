@@ -19,7 +19,6 @@ from otel_ebpf.enrich.workload import Workload
 from otel_ebpf.flows.intake import Intake
 from otel_ebpf.flows.table import FlowTable
 from otel_ebpf.telemetry.batch import LOGS, METRICS, SPANS, Request
-from otel_ebpf.telemetry.health import agent_resource
 from otel_ebpf.telemetry.ledger import AGGREGATED, Ledger
 from otel_ebpf.telemetry.telemetry import Telemetry
 from otel_ebpf.telemetry.worker import InlineWorker, Result
@@ -122,7 +121,7 @@ class Stages:
             enricher=enricher,
             ledger=ledger,
             workers=dict.fromkeys((METRICS, LOGS, SPANS), worker),
-            resource=agent_resource(settings, version="0", instance_id="bench"),
+            resource=enricher.agent,
             version="0",
             salt=bytes(16),
         )

@@ -23,11 +23,17 @@
 
 #include "connections.c"
 #include "retransmits.c"
+/* The loader says which alternatives hold on this kernel (USE_<hook>_<alternative>): only their programs are compiled. */
+#if USE_payload_tp_btf
 #include "capture_socket.c"
-/* The sources that a kernel with the socket tracepoints does not need, unless those were switched off or refused. */
-#if ALL_SOURCES || !CAPTURES_BY_SOCKET
+#endif
+#if USE_payload_fentry_pages || USE_payload_fentry || USE_payload_kprobe_pages || USE_payload_kprobe
 #include "capture_message.c"
+#endif
+#if USE_payload_syscall
 #include "capture_syscall.c"
 #endif
+#if USE_accept_syscall
 #include "accept_syscall.c"
+#endif
 #include "iterate.c"

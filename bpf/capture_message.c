@@ -6,8 +6,6 @@
  * iterator moves while the call runs: what it pointed to is kept per thread between entry and return. tcp_sendpage carries
  * sendfile up to 6.4: its bytes are counted, not read. What they miss: kernel buffers (splice, TLS in the kernel).
  */
-#if HAVE_FUNC_tcp_sendmsg && HAVE_FUNC_tcp_recvmsg
-
 /* iov_iter says where user memory is; other kinds (pages, kernel vectors) cannot be read. */
 static __always_inline void payload_of_iterator(struct payload *p, struct msghdr *message)
 {
@@ -27,6 +25,7 @@ static __always_inline void payload_of_iterator(struct payload *p, struct msghdr
 		return;
 	p->vectors = KR(iterator, __iov);
 	p->vector_count = KR(iterator, nr_segs);
+	p->kernel_vectors = 1;
 }
 
 static __always_inline int message_enter(struct sock *sk, struct msghdr *message)
@@ -113,8 +112,6 @@ int on_receive_leave_kprobe(struct pt_regs *regs)
 {
 	return message_leave((int)PT_REGS_RC(regs), RECEIVE);
 }
-
-#endif
 
 #if HAVE_FUNC_tcp_sendpage
 

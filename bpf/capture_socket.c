@@ -6,10 +6,6 @@
  * any other system call. The user's arguments come from the registers saved at system call entry. What they miss: payload of
  * io_uring (the registers are not the buffer); its bytes are counted.
  */
-#define CAPTURES_BY_SOCKET (HAVE_TP_sock_recv_length && HAVE_TP_sock_send_length && HAVE_ENUM_BPF_FUNC_task_pt_regs)
-
-#if CAPTURES_BY_SOCKET
-
 #define MSG_PEEK 2
 
 static __always_inline int is_tcp_typed(u64 sk)
@@ -72,5 +68,3 @@ int on_socket_sent(u64 *ctx)
 	LOAD(u64, length, ctx, 8);
 	return on_socket_bytes(sk, (int)length, SEND);
 }
-
-#endif

@@ -5,11 +5,6 @@
  * sock:inet_sock_set_state tells every change of a TCP state, in every kernel, with the socket; tcp:tcp_destroy_sock is the last
  * thing that happens to a socket. Both are tracepoints: no function names, no argument layouts.
  */
-#define TCP_ESTABLISHED 1
-#define TCP_SYN_SENT 2
-#define TCP_SYN_RECV 3
-#define TCP_CLOSE 7
-#define TCP_LISTEN 10
 #define ETIMEDOUT 110
 
 static __always_inline void flow_end(struct sock *sk, struct flow *flow, u64 now)
@@ -76,9 +71,12 @@ static __always_inline u64 first_synack(struct flow *flow)
 static __always_inline void on_established_by_peer(struct sock *sk, u64 now)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	struct flow *flow = flow_new(sk, 0, now);
+	u64 key = (u64)sk;
+	struct flow *flow = flows.lookup(&key);
 	u64 began;
 
+	if (!flow) /* else accept() was faster */
+		flow = flow_new(sk, 0, now);
 	if (!flow)
 		return;
 	flow_role(flow, ROLE_SERVER);

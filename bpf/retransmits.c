@@ -3,7 +3,6 @@
  * Retransmits by type, and resets by direction: tracepoints tcp:tcp_retransmit_skb, tcp:tcp_retransmit_synack, tcp:tcp_send_reset,
  * tcp:tcp_receive_reset. They carry the socket, so that a timer's work is charged to the flow and not to a bystander.
  */
-#define TCP_SYN_SENT_STATE 2
 #define CONGESTION_RECOVERY 3   /* TCP_CA_Recovery */
 #define CONGESTION_LOSS 4       /* TCP_CA_Loss */
 #define PENDING_LOSS_PROBE 5    /* ICSK_TIME_LOSS_PROBE */
@@ -13,7 +12,7 @@ static __always_inline u32 retransmit_type(struct sock *sk)
 	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
 	u32 congestion = BF_inet_connection_sock__icsk_ca_state(icsk);
 
-	if (KR(sk, __sk_common.skc_state) == TCP_SYN_SENT_STATE)
+	if (KR(sk, __sk_common.skc_state) == TCP_SYN_SENT)
 		return RETRANSMIT_SYN;
 	if (congestion == CONGESTION_LOSS)
 		return RETRANSMIT_TIMEOUT;

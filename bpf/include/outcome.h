@@ -10,14 +10,31 @@
 #define EACCES 13
 #define EPERM 1
 
-static __always_inline void flow_accepted(struct sock *sk)
+/*
+ * accept() may take a connection from the queue before the state change that establishes it is told (the child is queued first), or
+ * one that was queued before the agent came.
+ */
+static __always_inline struct flow *flow_of_accepted(struct sock *sk, u64 now)
 {
 	u64 key = (u64)sk;
 	struct flow *flow = flows.lookup(&key);
 
+	if (flow)
+		return flow;
+	flow = flow_new(sk, KR(sk, __sk_common.skc_state) == TCP_SYN_RECV ? 0 : FLOW_OLDER, now);
+	if (flow)
+		flow_role(flow, ROLE_SERVER);
+	return flow;
+}
+
+static __always_inline void flow_accepted(struct sock *sk)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct flow *flow = flow_of_accepted(sk, now);
+
 	if (!flow || flow->accepted_ns)
 		return;
-	flow->accepted_ns = bpf_ktime_get_ns();
+	flow->accepted_ns = now;
 	edge_owner_current(&flow->edge);
 }
 

@@ -21,6 +21,13 @@ static __always_inline void cursor_begin(volatile struct cursor *at, volatile st
 	at->result = 0;
 }
 
+static __always_inline int read_vector(struct iovec *vector, const struct iovec *vectors, u32 index, u32 in_kernel)
+{
+	if (in_kernel)
+		return bpf_probe_read_kernel(vector, sizeof(*vector), vectors + index);
+	return read_user(vector, sizeof(*vector), vectors + index);
+}
+
 /* Stand on a piece if there is another; 0 when there is none. An empty vector takes a step of its own: callers loop. */
 static __always_inline int cursor_fill(volatile struct cursor *at, volatile struct payload *p)
 {
@@ -33,7 +40,7 @@ static __always_inline int cursor_fill(volatile struct cursor *at, volatile stru
 		return 1;
 	if (!p->vectors || at->next_vector >= p->vector_count)
 		return 0;
-	if (read_user(&vector, sizeof(vector), p->vectors + at->next_vector))
+	if (read_vector(&vector, p->vectors, at->next_vector, p->kernel_vectors))
 		return 0;
 	left = at->call_left;
 	at->next_vector++;
@@ -63,9 +70,9 @@ static __always_inline const void *first_piece(struct payload *p, u64 length, u6
 	*size = length;
 	if (p->buffer || !p->vectors)
 		return p->buffer;
-	if (read_user(&vector, sizeof(vector), p->vectors))
+	if (read_vector(&vector, p->vectors, 0, p->kernel_vectors))
 		return 0;
-	if (!vector.iov_len && p->vector_count > 1 && read_user(&vector, sizeof(vector), p->vectors + 1))
+	if (!vector.iov_len && p->vector_count > 1 && read_vector(&vector, p->vectors, 1, p->kernel_vectors))
 		return 0;
 	if (vector.iov_len < length)
 		*size = vector.iov_len;

@@ -15,7 +15,8 @@
 struct payload {
 	const void *buffer;
 	const struct iovec *vectors;
-	u64 vector_count;
+	u32 vector_count;
+	u32 kernel_vectors; /* the vectors themselves are in kernel memory: the kernel has imported them */
 };
 
 /* A place in the payload of a call. */

@@ -13,7 +13,7 @@ from otel_ebpf.enrich.facts import ContainerFacts, FactSource, ProcessFacts
 from otel_ebpf.enrich.peer import Peer, Peers
 from otel_ebpf.enrich.routes import MAX_SERVICES, Patterns, RouteBook
 from otel_ebpf.enrich.selectors import Selectors
-from otel_ebpf.enrich.workload import UNKNOWN_SERVICE, Workload, agent_workload, place_attributes, workload_of
+from otel_ebpf.enrich.workload import UNKNOWN_SERVICE, Workload, place_attributes, workload_of
 from otel_ebpf.records import ROLE_CLIENT, ROLE_SERVER, EdgeKey, Listener
 
 # Distinct workloads of one node between two calls of ``age``. Processes choose their names themselves: a hostile one
@@ -29,7 +29,6 @@ class Enricher:
     """Answers about edges.
 
     Attributes:
-        agent: The Resource of the agent's own telemetry.
         overflows: Workloads and routes that were told under a collective name because a limit was reached.
     """
 
@@ -47,7 +46,7 @@ class Enricher:
         self._instrumented: set[Workload] = set()
         self._overflow = workload_of(ProcessFacts(UNKNOWN_SERVICE), None, self._host, self._place)
         self._workloads_overflown = 0
-        self.agent = agent_workload(settings.service_name, settings.resource_attributes, self._host)
+        self._told: set[str] = set()
 
     @property
     def overflows(self) -> dict[str, int]:
@@ -123,5 +122,15 @@ class Enricher:
         """Forget what was not asked for since the last call but one; to be called every ``OTEL_EBPF_METRICS_TTL``."""
         self._older, self._workloads = self._workloads, {}
         self._instrumented &= set(self._older.values())
+        self._tell_overflows()
         for book in self._books.values():
             book.age()
+
+    def _tell_overflows(self) -> None:
+        """Say once per service that its routes are cut, and once that workloads are."""
+        cut = {f"the routes of {name}" for (_, name), book in self._books.items() if book.overflows}
+        if self._workloads_overflown:
+            cut.add("the workloads of this machine")
+        for what in sorted(cut - self._told):
+            _log.warning("%s are too many to tell apart: new ones go under a collective name", what)
+        self._told |= cut

@@ -34,7 +34,7 @@ _SEGMENT: Final = re.compile(
   | (?P<email>[^/@\s]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)
   | (?P<word>(?:[A-Za-z]+[-_:.]){1,2})??
     (?P<id>
-        (?(word)\d{2,}|-?\d+)                                                  # number; utf-8 is a word
+        (?(word)\d{2,}|\d+)                                                    # number; utf-8 is a word
       | \{?UUID\}?
       | (?:0x)?HASH                                                            # a word of a to f is none
       | \d{1,3}(?:\.\d{1,3}){3}                                                # IPv4 address

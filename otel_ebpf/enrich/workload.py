@@ -63,12 +63,6 @@ def workload_of(
     return _workload(name, instance, found)
 
 
-def agent_workload(service_name: str, given: tuple[tuple[str, str], ...], host: HostFacts) -> Workload:
-    """Return the Resource of the agent's own telemetry: everything ``OTEL_RESOURCE_ATTRIBUTES`` says is true of it."""
-    found = {"host.name": host.name, **dict(given)}
-    return _workload(service_name, found.get("service.instance.id", found["host.name"]), found)
-
-
 def _workload(name: str, instance: str, attributes: dict[str, str]) -> Workload:
     whole = attributes | {"service.name": name, "service.instance.id": instance}
     return Workload(name, whole.get("service.namespace"), instance, tuple(sorted(whole.items())))

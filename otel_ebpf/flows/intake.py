@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.flows.bounds import DEFAULT_BOUNDS, Bounds
 from otel_ebpf.flows.ordinary import LengthTexts, body_is_whole, exchange_at, request_is_whole
-from otel_ebpf.flows.pending import Segment
+from otel_ebpf.flows.segments import Segment
 from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, turn_flags
 from otel_ebpf.flows.turns import Turns
 from otel_ebpf.kernel import layout
@@ -165,7 +165,7 @@ class Intake:
         if kind == self._turn_kind:
             self._take_turn(Turn.unpack(ring, at), now_ns)
         elif kind == self._segment_kind:
-            self._take_segment(ring, at)
+            self._take_segment(ring, at, now_ns)
         elif kind == self._flow_kind:
             self._take_flow(FlowRecord.unpack(ring, at))
 
@@ -176,11 +176,12 @@ class Intake:
             self.turns += 1
         self._slow.take(turn, now_ns)
 
-    def _take_segment(self, ring: bytes, at: int) -> None:
+    def _take_segment(self, ring: bytes, at: int, now_ns: int) -> None:
         self.segments += 1
         _, sequence, flow_id, position, time_ns, size, direction = layout.SEGMENT.unpack_from(ring, at)
         begin = at + layout.SEGMENT.size
-        self._slow.take_segment(flow_id, Segment(sequence, direction, position, time_ns, ring[begin : begin + size]))
+        segment = Segment(sequence, direction, position, time_ns, ring[begin : begin + size])
+        self._slow.take_segment(flow_id, segment, now_ns)
 
     def _take_flow(self, flow: FlowRecord) -> None:
         self.flows += 1

@@ -6,8 +6,9 @@ that belong to them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from otel_ebpf.flows.segments import REQUEST, RESPONSE
 from otel_ebpf.flows.turn import turn_flags
 from otel_ebpf.protocols.http1.halves import Connection
 from otel_ebpf.protocols.http1.pairing import Pairing
@@ -15,21 +16,9 @@ from otel_ebpf.protocols.http1.pairing import Pairing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_ebpf.flows.segments import Segment
     from otel_ebpf.flows.turn import Turn
     from otel_ebpf.protocols.http1.stream import Stream
-
-REQUEST: Final = 0  # DIRECTION_REQUEST
-RESPONSE: Final = 1  # DIRECTION_RESPONSE
-
-
-class Segment(NamedTuple):
-    """Bytes of one call at a position."""
-
-    sequence: int
-    direction: int
-    position: int
-    time_ns: int
-    data: bytes
 
 
 class Part(NamedTuple):
@@ -83,28 +72,20 @@ class PendingFlow:
         pairing: What is known of its messages.
         sequence: Of the last turn.
         touched_ns: When its last record was taken.
-        segment_bytes: Held by segments whose turn has not come.
         cut: Whether captured bytes found no room since this was last set to False.
     """
 
-    __slots__ = ("_retransmits", "_segments", "cut", "pairing", "segment_bytes", "sequence", "touched_ns")
+    __slots__ = ("_retransmits", "cut", "pairing", "sequence", "touched_ns")
 
     def __init__(self, pairing: Pairing, sequence: int, touched_ns: int) -> None:
         self.pairing = pairing
         self.sequence = sequence
         self.touched_ns = touched_ns
-        self.segment_bytes = 0
         self.cut = False
-        self._segments: list[Segment] = []
         self._retransmits = 0  # of the connection since it is pending, before the present turn
 
-    def hold(self, segment: Segment) -> None:
-        """Keep a segment until its turn comes."""
-        self._segments.append(segment)
-        self.segment_bytes += len(segment.data)
-
-    def take(self, turn: Turn) -> None:
-        """Go on with the next turn, or with more of the present one."""
+    def take(self, turn: Turn, segments: list[Segment]) -> None:
+        """Go on with the next turn, or with more of the present one; *segments* are those of this turn, by position."""
         pairing = self.pairing
         if turn.sequence != self.sequence:
             self._retransmits = pairing.retransmits
@@ -112,7 +93,6 @@ class PendingFlow:
         pairing.retransmits_before = self._retransmits
         pairing.retransmits = self._retransmits + turn.retransmits
         pairing.srtt_us = turn.srtt_us
-        segments = self._take_segments(turn.sequence)
         self._go_to(turn)
         self._put(pairing.requests.stream, request_part(turn), [s for s in segments if s.direction == REQUEST])
         pairing.advance()
@@ -120,16 +100,6 @@ class PendingFlow:
         if turn.flags & turn_flags().tail:
             pairing.responses.stream.put_tail(turn.tail)
         pairing.advance()
-
-    def _take_segments(self, sequence: int) -> list[Segment]:
-        """Segments of this turn in the order of their positions.
-
-        Those of a turn that was lost are of no use any more.
-        """
-        mine = sorted((s for s in self._segments if s.sequence == sequence), key=_position)
-        self._segments.clear()
-        self.segment_bytes = 0
-        return mine
 
     def _go_to(self, turn: Turn) -> None:
         """Go to where the turn begins: through bytes of lost turns as long as they belong to a body, else anew."""
@@ -163,7 +133,3 @@ def new_pending(turn: Turn, touched_ns: int, *, number: int, doubt: str) -> Pend
     pairing = Pairing(connection, turn.request_position, turn.response_position, number=number, doubt=doubt)
     pairing.handshake_ns = turn.client_handshake_ns
     return PendingFlow(pairing, turn.sequence, touched_ns)
-
-
-def _position(segment: Segment) -> int:
-    return segment.position

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_ebpf.flows.pending import Segment, new_pending
+from otel_ebpf.flows.pending import new_pending
+from otel_ebpf.flows.segments import Segments
 from otel_ebpf.flows.turn import turn_flags
 
 if TYPE_CHECKING:
     from otel_ebpf.flows.bounds import Bounds, LedgerLike
     from otel_ebpf.flows.pending import PendingFlow
+    from otel_ebpf.flows.segments import Segment
     from otel_ebpf.flows.sinks import ExchangeSink
     from otel_ebpf.flows.turn import Turn
 
@@ -48,17 +50,16 @@ class Turns:
         self._ledger = ledger
         self._bounds = bounds
         self._flags = turn_flags()
-        self._segments: dict[int, list[Segment]] = {}  # of flows that are not pending
-        self._segment_bytes = 0  # of all flows
+        self._segments = Segments(bounds)
 
     def take(self, turn: Turn, now_ns: int) -> None:
         """Take a turn that is not an ordinary exchange."""
+        segments = self._segments.pop(turn.flow_id, turn.sequence)
         flow = self.pending.get(turn.flow_id) or self._begin(turn, now_ns)
         if flow is None or turn.sequence < flow.sequence:
             return
-        self._segment_bytes -= flow.segment_bytes
         flow.touched_ns = now_ns
-        flow.take(turn)
+        flow.take(turn, segments)
         if turn.flags & self._flags.opaque:
             flow.pairing.open_tunnel()
         if turn.flags & self._flags.closed:
@@ -66,30 +67,20 @@ class Turns:
         self._deliver(flow)
         self._settle(turn, flow)
 
-    def take_segment(self, flow_id: int, segment: Segment) -> None:
+    def take_segment(self, flow_id: int, segment: Segment, now_ns: int) -> None:
         """Keep a segment until its turn comes."""
         self._ledger.add("segment", "seen")
-        size = len(segment.data)
-        flow = self.pending.get(flow_id)
-        held = flow.segment_bytes if flow else sum(len(s.data) for s in self._segments.get(flow_id, ()))
-        bounds = self._bounds
-        if held + size > bounds.max_segment_bytes or self._segment_bytes + size > bounds.max_all_segment_bytes:
-            self._ledger.add("segment", "dropped", "buffer_full")
-            return
-        self._ledger.add("segment", "passed")
-        self._segment_bytes += size
-        if flow:
-            flow.hold(segment)
+        if self._segments.put(flow_id, segment, now_ns):
+            self._ledger.add("segment", "passed")
         else:
-            self._segments.setdefault(flow_id, []).append(segment)
+            self._ledger.add("segment", "dropped", "buffer_full")
 
     def ended(self, flow_id: int, error_type: str) -> None:
         """The connection is gone, and no turn told so."""
         self.told.pop(flow_id, None)
-        self._segment_bytes -= sum(len(segment.data) for segment in self._segments.pop(flow_id, ()))
+        self._segments.forget(flow_id)
         flow = self.pending.pop(flow_id, None)
         if flow is not None:
-            self._segment_bytes -= flow.segment_bytes
             flow.pairing.close(error_type)
             self._deliver(flow)
 
@@ -101,6 +92,7 @@ class Turns:
                 flow.touched_ns = now_ns
                 flow.pairing.give_up()
                 self._deliver(flow)
+        self._segments.expire(now_ns - self._bounds.wait_idle_ns)
         while len(self.told) > self._bounds.max_flows:
             self._forget(next(iter(self.told)))
 
@@ -139,15 +131,12 @@ class Turns:
             self._forget(next(iter(self.pending)))
         self.pending[flow_id] = flow
         self.told[flow_id] = PENDING
-        for segment in self._segments.pop(flow_id, ()):
-            flow.hold(segment)
 
     def _forget(self, flow_id: int) -> None:
         """Make room: what is under way on this connection is lost, and with its next turn it begins anew."""
         self.told.pop(flow_id, None)
         flow = self.pending.pop(flow_id, None)
         if flow is not None:
-            self._segment_bytes -= flow.segment_bytes
             flow.pairing.drop_all("pending_full")
             self._deliver(flow)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHILD_MODULE: Final = "otel_ebpf.kernel.compiler"
 MESSAGE_BYTES: Final = 1 << 17  # below net.core.wmem_default of every kernel; the whole table is 10 KiB
 DESCRIPTORS_EACH: Final = 250  # SCM_MAX_FD is 253
-_TIMEOUT_S: Final = 30.0  # a slow, loaded machine compiles in 5
+_TIMEOUT_S: Final = 120.0  # a loaded machine takes 5, an emulated one 40
 _PAGE_BYTES: Final = 4096
 _SAID_BYTES: Final = 2000
 
@@ -158,7 +158,7 @@ def _converse(child: _Child, request: LoadRequest, received: _Received, deadline
         CannotRun: There is none, or it says that nothing could be loaded.
     """
     try:
-        child.channel.settimeout(deadline - time.monotonic())
+        child.channel.settimeout(_time_left_s(deadline))
         child.channel.send(json.dumps(request.to_json()).encode())
         answer = received.until_answer(child.channel, deadline)
     except TimeoutError:
@@ -171,6 +171,11 @@ def _converse(child: _Child, request: LoadRequest, received: _Received, deadline
     if "error" in answer:
         raise CannotRun(answer["error"])
     return answer
+
+
+def _time_left_s(deadline: float) -> float:
+    """Seconds until *deadline*; never 0, which a socket would take for "do not wait at all"."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 class _Child:
@@ -241,7 +246,7 @@ class _Received:
             TimeoutError: It did not come in time.
         """
         while True:
-            channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            channel.settimeout(_time_left_s(deadline))
             raw, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, DESCRIPTORS_EACH, socket.MSG_CMSG_CLOEXEC)
             if not raw:
                 return None

@@ -196,11 +196,11 @@ class _Chosen:
     def _walk(self, type_id: int | None, path: list[str]) -> list[tuple[int, Member]] | None:
         """Follow *path*: the type of each step and the member of it; None when one is missing."""
         steps = []
-        for name in path:
+        for left, name in zip(reversed(range(len(path))), path, strict=True):
             if type_id is None or self._btf.kind(owner := self._btf.strip(type_id)) not in AGGREGATES:
                 return None
             member = self._btf.member(owner, name)
-            if member is None or (member.bits and name != path[-1]):
+            if member is None or (member.bits and left):  # a bit field has no members
                 return None
             steps.append((owner, member))
             type_id = member.type_id

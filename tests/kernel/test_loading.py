@@ -19,11 +19,12 @@ import pytest
 from otel_ebpf.errors import CannotRun, SettingError
 from otel_ebpf.kernel import bpf, slices
 from otel_ebpf.kernel.btf import Btf
+from otel_ebpf.kernel.btf import Kind as TypeKind
 from otel_ebpf.kernel.handover import Loaded, LoadRequest, load
 from otel_ebpf.kernel.iterators import read_iterator, read_link
 from otel_ebpf.kernel.layout import bpf_directory, records_in
 from otel_ebpf.kernel.maps import CounterArray
-from otel_ebpf.kernel.probes import Alternative, Attachment, Failure, Hook, Kind, State
+from otel_ebpf.kernel.probes import PROBES, Alternative, Attachment, Failure, Hook, Kind, State
 from otel_ebpf.kernel.ring import Ring
 from otel_ebpf.kernel.slice_table import TABLE
 from tests.support.slices import layout_assertions, run_c
@@ -436,3 +437,25 @@ def test_works_without_tracefs(sources: Path) -> None:
     """Loading and attaching need no tracefs."""
     hide = 'mount -t tmpfs none /sys/kernel/tracing 2>/dev/null; mount -t tmpfs none /sys/kernel/debug; exec "$@"'
     assert told(sources, "unshare", "--mount", "sh", "-c", hide, "sh") == "tp_btf\n"
+
+
+# -- the product's tables --------------------------------------------------------------------------------------------
+
+# What the tables name for other kernels; everything else has to exist here, so that a misspelt name is noticed.
+OTHER_KERNELS: Final = {"HAVE_FUNC_tcp_sendpage", "tcp_sendpage"}  # removed in 6.5
+
+
+def test_the_slice_table_has_no_misspelt_name() -> None:
+    """Each struct, member, enum, tracepoint, function and helper exists on this kernel, but for those of older ones."""
+    macros = slices.render(Btf.load(), TABLE).macros
+    missing = {name for name, value in macros.items() if name.startswith("HAVE_") and not value}
+    assert missing - OTHER_KERNELS == set()
+
+
+def test_the_probe_table_has_no_misspelt_name() -> None:
+    """Each place that a program attaches to exists on this kernel, but for those of older ones."""
+    places = {(at.kind, at.target) for hook in PROBES for one in hook.alternatives for at in one.attachments}
+    prefixes = {Kind.TP_BTF: "btf_trace_", Kind.RAW_TP: "btf_trace_", Kind.ITER: "bpf_iter_"}
+    names = {prefixes.get(kind, "") + target for kind, target in places}
+    found = {name for name, _ in Btf.load().find(names, (TypeKind.FUNC, TypeKind.TYPEDEF))}
+    assert names - found - OTHER_KERNELS == set()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_ebpf.kernel.btf import Btf, BtfError, Kind
 from otel_ebpf.kernel.slice_table import TABLE, Wanted
@@ -199,6 +202,16 @@ def test_a_struct_that_holds_itself_is_damage() -> None:
     blob.struct("loop", 8, ("inner", blob.struct("", 8, ("again", blob.next_id, 0)), 0))
     with pytest.raises(BtfError, match="contains itself"):
         render(Btf(blob.bytes()), Wanted(structs={"loop": ("inner",)}))
+
+
+@given(changes=st.lists(st.tuples(st.integers(24, 2000), st.integers(0, 255)), max_size=6))
+def test_damaged_types_are_refused_or_rendered(changes: list[tuple[int, int]]) -> None:
+    """Whatever bytes of the types are changed, rendering ends, in text or in BtfError."""
+    data = bytearray(kernel().blobs[0].data)
+    for at, value in changes:
+        data[at % len(data)] = value
+    with suppress(BtfError):
+        render(Btf(bytes(data)), WANTED)
 
 
 def test_the_table_survives_json() -> None:

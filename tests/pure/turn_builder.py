@@ -28,9 +28,7 @@ def ring_record(payload: bytes, header_flags: int = 0) -> bytes:
 
 def edge(role: int = C["ROLE_SERVER"], *, comm: bytes = b"nginx", server_port: int = 80, tgid: int = 1) -> bytes:
     """The raw bytes of an edge on 10.0.0.1 and 10.0.0.2."""
-    return layout.EDGE_KEY.pack(
-        comm, 7, tgid, 99, bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), server_port, 4, role, 0
-    )
+    return layout.EDGE_KEY.pack(comm, 7, tgid, 99, bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), server_port, 4, role, 0)
 
 
 @dataclass
@@ -160,7 +158,11 @@ class Conversation:
         self.positions[part] += len(data)
         run.size += len(data)
         run.captured += copied
-        if part == REQUEST and copied and (len(run.captured) == INLINE[REQUEST] or (first and self.sequence <= SEARCHED_TURNS)):
+        if (
+            part == REQUEST
+            and copied
+            and (len(run.captured) == INLINE[REQUEST] or (first and self.sequence <= SEARCHED_TURNS))
+        ):
             self._search()
         if len(copied) == len(data):
             return
@@ -220,14 +222,3 @@ class Conversation:
             handshake_ns, self.flags | flags, 250, self.retransmits, 0, self.tail,
         )  # fmt: skip
         self.ring.append(ring_record(head + request.captured + response.captured))
-
-
-@dataclass
-class Heard:
-    """An exchange sink, a flow sink and a ledger made of lists."""
-
-    counted: list[tuple[object, ...]] = field(default_factory=list)
-    exchanges: list[object] = field(default_factory=list)
-    rows: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    events: list[tuple[object, ...]] = field(default_factory=list)
-    wants_detail: bool = True

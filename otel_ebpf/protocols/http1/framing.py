@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_ebpf.protocols.http1 import grammar
-from otel_ebpf.protocols.http1.heads import MAX_HEAD_BYTES, fields
+from otel_ebpf.protocols.http1.heads import MAX_HEAD_BYTES, unfolded
 
 if TYPE_CHECKING:
     from otel_ebpf.protocols.http1.heads import Buffer, RequestHead, ResponseHead
@@ -94,11 +94,8 @@ def _length_fields(block: bytes) -> tuple[list[bytes], list[bytes]]:
     """Values of Transfer-Encoding and Content-Length; the first overrides the second (RFC 9112, 6.3, 3)."""
     codings: list[bytes] = []
     lengths: list[bytes] = []
-    for name, value in fields(block):
-        if name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"content-length":
-            lengths.append(value)
+    for name, value in grammar.LENGTH_FIELD.findall(unfolded(block)):
+        (codings if name[:1] in b"Tt" else lengths).append(value.rstrip(b" \t"))
     return codings, lengths
 
 

@@ -52,7 +52,8 @@ STATUS_LINE_START: Final = b"HTTP/1."
 # RFC 9112, 5:
 #     field-line = field-name ":" OWS field-value OWS
 # RFC 9112, 5.1: no whitespace stands between name and colon; some send it nevertheless, and proxies drop it.
-FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++)[ \t]*+:[ \t]*+([^\r\n]*+)")
+# Only two fields decide the framing (RFC 9112, 6.3); they are picked from the whole section at once.
+LENGTH_FIELD: Final = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORECASE)
 
 # RFC 9112, 5.2:
 #     obs-fold = OWS CRLF RWS

@@ -6,13 +6,10 @@ as line end (2.2), empty lines before a message (2.2), folded lines (5.2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from otel_ebpf.protocols.http1 import grammar
 from otel_ebpf.protocols.outcome import Invalid, NeedMore, Skip
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Buffer = bytes | bytearray
 
@@ -157,13 +154,11 @@ def response_prefix(block: bytes, *, whole: bool = False) -> ResponseHead | None
     return ResponseHead(int(match[2]), match[1].decode("ascii"), len(block), block, whole)
 
 
-def fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name (lower case) and value of each field line of a head; lines that are none are passed over."""
-    _, _, section = block.partition(b"\n")
-    for line in grammar.OBS_FOLD.sub(b" ", section).split(b"\n"):
-        match = grammar.FIELD_LINE.match(line)
-        if match is not None:
-            yield match[1].lower(), match[2].rstrip(b" \t")
+def unfolded(block: bytes) -> bytes:
+    """The head with folded lines joined (RFC 9112, 5.2)."""
+    if b"\n " in block or b"\n\t" in block:
+        return grammar.OBS_FOLD.sub(b" ", block)
+    return block
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, str] | None:

@@ -228,7 +228,9 @@ class Reader(Generic[Head]):
         self.drop()
 
     def spans(self, position: int) -> bool:
-        """Tell whether all bytes up to *position* belong to the present message, or to none, whatever they are."""
+        """Tell whether all bytes up to *position* are known of, or belong to the present message whatever they are."""
+        if position <= self.stream.end:
+            return True
         if self.state in (State.LOST, State.TUNNEL) or self.until_close:
             return True
         if self.state is not State.BODY:

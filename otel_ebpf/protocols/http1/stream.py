@@ -40,14 +40,14 @@ class Mark(NamedTuple):
 class Stream:
     """Bytes ``begin`` to ``end`` of one direction are known of and not consumed."""
 
-    __slots__ = ("_marks", "_runs", "_tail", "_waiting_bytes", "begin", "end")
+    __slots__ = ("_marks", "_runs", "_tail", "begin", "end", "waiting_bytes")
 
     def __init__(self, position: int) -> None:
         self.begin = position
         self.end = position
         self._runs: deque[tuple[int, bytearray]] = deque()
         self._marks: deque[Mark] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._tail: tuple[int, bytes] = (position, b"")
 
     def put(self, data: bytes, end: int, first_ns: int, last_ns: int) -> bool:
@@ -58,7 +58,7 @@ class Stream:
         start = self.end
         if end <= start:
             return True
-        room = self._waiting_bytes + len(data) <= MAX_WAITING_BYTES
+        room = self.waiting_bytes + len(data) <= MAX_WAITING_BYTES
         if data and room:
             self._append(start, data[: end - start])
         self._mark(Mark(start, end, first_ns, last_ns))
@@ -87,7 +87,7 @@ class Stream:
         while self._runs and self._runs[0][0] < self.begin:
             start, data = self._runs.popleft()
             used = min(len(data), self.begin - start)
-            self._waiting_bytes -= used
+            self.waiting_bytes -= used
             if used < len(data):
                 del data[:used]
                 self._runs.appendleft((start + used, data))
@@ -128,7 +128,7 @@ class Stream:
         return end if end > self.begin and tail.endswith(mark) else -1
 
     def _append(self, start: int, data: bytes) -> None:
-        self._waiting_bytes += len(data)
+        self.waiting_bytes += len(data)
         if self._runs:
             last_start, last = self._runs[-1]
             if last_start + len(last) == start:
