@@ -20,7 +20,7 @@ venv: .venv/made ## Make .venv with .venv/bin/otel-ebpf, installing what Debian 
 	scripts/setup-debian.sh run
 	/usr/bin/python3 -m venv --system-site-packages .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: venv ## Show it: real nginx and clients for half a minute, sent beside seen
@@ -34,6 +34,7 @@ test: venv ## Run every test; needs root for the kernel, about 15 minutes
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider tests $(addprefix --ignore=,$(UNPRIVILEGED))
 
 quick: venv ## Run the tests that need no privileges, under a minute
+	@scripts/setup-debian.sh quick
 	$(PYTHON) -m pytest $(UNPRIVILEGED)
 
 check: venv ## Lint, format, types, layering, generated files
@@ -60,7 +61,7 @@ lock: ## Write the lock files anew from pyproject.toml
 	scripts/lock
 
 wheel: venv ## Build the wheel into dist/
-	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## Remove everything that was made
 	rm -rf .venv build dist bench/out otel_ebpf.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

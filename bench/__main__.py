@@ -30,7 +30,7 @@ def main() -> int:
     arguments = _arguments()
     if os.geteuid() != 0 and set(arguments.only) != {"user"}:
         os.execvp("sudo", ["sudo", "-E", sys.executable, "-m", "bench", *sys.argv[1:]])  # noqa: S606
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="otel-ebpf-bench-") as folder:
         for measurement in _measure(arguments, Path(folder), lambda text: console.print(f"[dim]· {text}[/dim]")):
@@ -47,11 +47,11 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> Iterator[Measurement]:
     quick = arguments.quick
     if "user" in arguments.only:
-        yield from user_cost.measure(say, batches=20 if quick else 100)
+        yield from user_cost.measure(say, batches=20 if quick else 50)
     if "capture" in arguments.only:
         yield from capture_cost.measure(folder / "capture", say, rounds=1 if quick else 4, blocks=10 if quick else 20)
     if "agent" in arguments.only:
-        yield from whole_agent.measure(folder / "agent", say, seconds=3 if quick else 15)
+        yield from whole_agent.measure(folder / "agent", say, seconds=3 if quick else 20)
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOURCES: Final = ("tp_btf", "fentry", "kprobe", "syscall")
+DEFAULT: Final = "default"  # the agent as it comes, whatever it chose
+_NOTHING: Final = ""
 _PAYLOAD: Final = "payload"
+_EVERY_CALL: Final = "accept.syscall"  # looks at every system call where nothing better is there: not the source's cost
 _SIDES: Final = 2  # a round trip is one exchange, seen by its client and by its server
 # A block must fit into the ring, else refused records would look cheap: 1,000 round trips are some 1.5 MB.
 _ROUND_TRIPS: Final = 1000
@@ -34,15 +37,19 @@ _METRICS_ONLY: Final = {
 def measure(folder: Path, say: Callable[[str], None], *, rounds: int, blocks: int) -> Iterator[Measurement]:
     """Measure every capture source that this kernel can load."""
     best: dict[str, RoundTrips] = {}
+    states = [_NOTHING, *SOURCES, DEFAULT]
     for number in range(rounds):
-        for source in ("", *SOURCES):
-            say(f"round {number + 1} of {rounds}: {source or 'without the agent'}")
-            found = _one(folder / f"{number}-{source}", source, blocks) if source else _blocks(blocks)
+        for state in tuple(states):
+            say(f"round {number + 1} of {rounds}: {state or 'without the agent'}")
+            found = _one(folder / f"{number}-{state}", state, blocks) if state else _blocks(blocks)
             if found:
-                best[source] = best[source].cheaper(found) if source in best else found
-    yield Measurement("machine.round_trip", best[""].round_trip)
-    for source in best.keys() - {""}:
-        yield from _differences(source, best[source], best[""])
+                best[state] = best[state].cheaper(found) if state in best else found
+            else:
+                say(f"this kernel does not take {state}")
+                states.remove(state)
+    yield Measurement("machine.round_trip", best[_NOTHING].round_trip)
+    for state in best.keys() - {_NOTHING}:
+        yield from _differences(state, best[state], best[_NOTHING])
 
 
 def _blocks(blocks: int) -> RoundTrips:
@@ -51,10 +58,11 @@ def _blocks(blocks: int) -> RoundTrips:
 
 def _one(folder: Path, source: str, blocks: int) -> RoundTrips | None:
     """None when the kernel does not take this source."""
-    settings = {**_METRICS_ONLY, "OTEL_EBPF_PROBES_OFF": ",".join(_all_but(source))}
+    off = () if source == DEFAULT else (*_all_but(source), _EVERY_CALL)
+    settings = {**_METRICS_ONLY, "OTEL_EBPF_PROBES_OFF": ",".join(off)}
     try:
         with running_agent(folder, settings) as agent:
-            return _blocks(blocks) if _chosen(agent.child.output(), source) else None
+            return _blocks(blocks) if _is_on(agent.child.output(), source) else None
     except ChildFailedError:
         return None
 
@@ -65,9 +73,9 @@ def _all_but(source: str) -> Iterator[str]:
     return (f"{_PAYLOAD}.{other.name}" for other in payload.alternatives if other.name != source)
 
 
-def _chosen(output: str, source: str) -> bool:
+def _is_on(output: str, source: str) -> bool:
     """The agent says once which alternative each hook has."""
-    return f"{_PAYLOAD}={source}," in output
+    return source == DEFAULT or f"{_PAYLOAD}={source}," in output
 
 
 def _differences(source: str, on: RoundTrips, off: RoundTrips) -> Iterator[Measurement]:

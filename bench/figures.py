@@ -49,6 +49,7 @@ _SOURCES: Final = (
     ("fentry", None),
     ("kprobe", None),
     ("syscall", None),
+    ("default", None),
 )
 _WHERE_SET: Final = "2,800 ns where the targets were set"
 _PEERS_USER: Final = "Coroot ≈ 20 µs, DeepFlow ≈ 11 µs"
@@ -60,9 +61,9 @@ _PEERS_MEMORY: Final = "OBI 75 to 120 MB"
 
 def _capture(source: str, target: float | None) -> tuple[Figure, ...]:
     return (
-        Figure(f"capture.{source}.exchange", f"kernel: one exchange, one side ({source})", "ns", target),
-        Figure(f"capture.{source}.other_call", f"kernel: added to any other system call ({source})", "ns"),
-        Figure(f"capture.{source}.file_call", f"kernel: added to a read or write of a file ({source})", "ns"),
+        Figure(f"capture.{source}.exchange", f"{source}: one exchange, one side, in the kernel", "ns", target),
+        Figure(f"capture.{source}.other_call", f"{source}: added to any other system call", "ns"),
+        Figure(f"capture.{source}.file_call", f"{source}: added to a read or write of a file", "ns"),
     )
 
 
@@ -73,12 +74,14 @@ FIGURES: Final[tuple[Figure, ...]] = (
     Figure("user.details", "user space: one exchange, with log record and span", "µs", 8.0, "SDK: span alone 112 µs"),
     Figure("user.metrics.new", "user space: the same, when every path is new", "µs"),
     Figure("user.details.new", "user space: the same with log record and span", "µs"),
-    Figure("cpu.metrics.1000", "agent at 1,000 exchanges/s, metrics only", "cores"),
-    Figure("cpu.metrics.5000", "agent at 5,000 exchanges/s, metrics only", "cores"),
-    Figure("cpu.metrics.10000", "agent at 10,000 exchanges/s, metrics only", "cores", 0.05, _PEERS_CPU),
-    Figure("cpu.details.10000", "agent at 10,000 exchanges/s, log and span of all", "cores", 0.12, _PEERS_CPU),
+    # Both ends of the load are on this machine: the agent sees and tells each of these exchanges twice.
+    Figure("cpu.metrics.1000", "agent at 1,000 exchanges/s (both ends), metrics only", "cores"),
+    Figure("cpu.metrics.5000", "agent at 5,000 exchanges/s (both ends), metrics only", "cores"),
+    Figure("cpu.metrics.10000", "agent at 10,000 exchanges/s (both ends), metrics only", "cores", 0.05, _PEERS_CPU),
+    Figure("cpu.details.10000", "agent at 10,000 exchanges/s (both ends), log, span of all", "cores", 0.12, _PEERS_CPU),
     Figure("memory.idle", "resident memory, idle", "MB", 80.0, _PEERS_MEMORY),
     Figure("memory.after", "resident memory, after all loads", "MB", 80.0, _PEERS_MEMORY),
+    Figure("memory.details", "resident memory, after logs and spans by gRPC", "MB", 80.0, _PEERS_MEMORY),
     Figure("memory.maps", "memory of the kernel's maps", "MB", 32.0, "OBI 338 MB"),
     Figure("memory.child", "compile child, peak", "MB", 150.0),
     Figure("start.capturing", "start to capturing", "s", 2.0, "OBI 5 to 10 s per process"),

@@ -180,8 +180,8 @@ int main(int argc, char **argv)
 	load.count = atoi(argv[4]);
 	rate = strtoull(argv[5], NULL, 10);
 	requests = strtoull(argv[6], NULL, 10);
-	load.request_bytes = snprintf(load.request, sizeof(load.request), "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: paced\r\nAccept: */*\r\n\r\n",
-				      argv[3], argv[1]);
+	load.request_bytes = snprintf(load.request, sizeof(load.request),
+				      "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: paced\r\nAccept: */*\r\n\r\n", argv[3], argv[1]);
 	load.connections = calloc(load.count, sizeof(*load.connections));
 	load.idle = calloc(load.count, sizeof(*load.idle));
 	for (int i = 0; i < load.count; i++)
@@ -202,7 +202,8 @@ int main(int argc, char **argv)
 			wait_for_answers(&load, load.sent < requests && load.idle_count ? due : deadline);
 	}
 	elapsed = (now_ns() - start) / 1e9;
-	printf("{\"requests\": %lu, \"seconds\": %.6f, \"per_second\": %.1f, \"late\": %lu, \"body_bytes\": %lu, \"p50_us\": %lu, \"p99_us\": %lu}\n",
+	printf("{\"requests\": %lu, \"seconds\": %.6f, \"per_second\": %.1f, \"late\": %lu, \"body_bytes\": %lu, \"p50_us\": %lu, "
+	       "\"p99_us\": %lu}\n",
 	       load.answered, elapsed, load.answered / elapsed, load.late, load.body_bytes, percentile(load.answered, 0.5),
 	       percentile(load.answered, 0.99));
 	return 0;

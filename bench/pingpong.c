@@ -22,8 +22,9 @@
 #define WARM_UP 50
 #define BODY_BYTES 600
 
-static const char REQUEST[] = "GET /api/users/123/orders?page=4 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: pingpong\r\nAccept: */*\r\n"
-			      "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
+static const char REQUEST[] =
+	"GET /api/users/123/orders?page=4 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: pingpong\r\nAccept: */*\r\n"
+	"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
 static char header[] = "HTTP/1.1 200 OK\r\nServer: pingpong\r\nContent-Type: application/json\r\nContent-Length: 600\r\n\r\n";
 static char body[BODY_BYTES];
 
@@ -76,7 +77,8 @@ static void connected(int *client, int *server)
 
 int main(int argc, char **argv)
 {
-	int blocks = argc > 1 ? atoi(argv[1]) : 20, count = argc > 2 ? atoi(argv[2]) : 1000, pause_ms = argc > 3 ? atoi(argv[3]) : 0;
+	int blocks = argc > 1 ? atoi(argv[1]) : 20, count = argc > 2 ? atoi(argv[2]) : 1000,
+	    pause_ms = argc > 3 ? atoi(argv[3]) : 0;
 	int client, server, zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY);
 	char buffer[64];
 

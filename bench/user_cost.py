@@ -99,6 +99,9 @@ class _Facts:
     def container(self, _: int, __: int) -> ContainerFacts | None:
         return None
 
+    def addresses(self, _: int) -> tuple[bytes, ...]:
+        return ()
+
 
 @dataclass(slots=True)
 class Stages:

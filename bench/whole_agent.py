@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from bench.figures import Measurement
 from bench.programs import paced
 from tests.support.agent import Agent, running_agent
 from tests.support.clients import wrk
+from tests.support.collector import Collector, collector_binary
 from tests.support.servers import Server, nginx
 
 if TYPE_CHECKING:
@@ -28,8 +30,10 @@ _PATH: Final = "/files/1024"
 _CONNECTIONS: Final = 32
 _MEGABYTE: Final = 1_000_000
 _SETTLE_S: Final = 1.5  # the last turn of a connection is reported by a sweep, then the interval writes it
-_METRICS: Final = {"OTEL_EBPF_EXCHANGE_LOGS": "off", "OTEL_EBPF_EXCHANGE_SPANS": "off"}
-_DETAILS: Final = {"OTEL_EBPF_EXCHANGE_LOGS": "all", "OTEL_EBPF_EXCHANGE_SPANS": "all"}
+_INTERVAL: Final = {"OTEL_METRIC_EXPORT_INTERVAL": "10000"}  # what the console has; a load has some of them
+_METRICS: Final = {**_INTERVAL, "OTEL_EBPF_EXCHANGE_LOGS": "off", "OTEL_EBPF_EXCHANGE_SPANS": "off"}
+_BY_OTLP: Final = {f"OTEL_{signal}_EXPORTER": "otlp" for signal in ("METRICS", "LOGS", "TRACES")}
+_DETAILS: Final = {**_INTERVAL, **_BY_OTLP, "OTEL_EBPF_EXCHANGE_LOGS": "all", "OTEL_EBPF_EXCHANGE_SPANS": "all"}
 _LEDGER: Final = "otel_ebpf.records"
 _ROLES: Final = ("server", "client")  # both ends are on this machine: every exchange is seen twice
 # Not everything dropped is an exchange: bytes that nobody needs (the body of a file that was sent) are calls.
@@ -39,65 +43,107 @@ _LOSSES: Final = ("kernel.turn", "exchange", "metric")
 def measure(folder: Path, say: Callable[[str], None], *, seconds: int) -> Iterator[Measurement]:
     """Measure everything that needs the agent as a process."""
     with nginx(folder / "nginx", log=False) as server:
-        say("highest rate without the agent")
-        requests = wrk(server.url + _PATH, seconds=seconds, connections=_CONNECTIONS)
-        yield Measurement("rate.highest.plain", requests / seconds)
-        yield from _metrics_only(folder / "metrics", server, say, seconds)
-        yield from _with_details(folder / "details", server, say, seconds)
-        yield from _highest(folder / "highest", server, say, seconds)
+        bench = _Bench(folder, server, say, seconds)
+        yield from bench.without_agent()
+        yield from bench.metrics_only()
+        yield from bench.with_details()
+        yield from bench.highest()
 
 
-def _metrics_only(folder: Path, server: Server, say: Callable[[str], None], seconds: int) -> Iterator[Measurement]:
-    for rate in RATES:
-        say(f"{rate} exchanges/s, metrics only")
-        with _watched_start(folder / str(rate), _METRICS) as (agent, started_s, child_peak):
-            if rate == RATES[0]:
-                yield Measurement("start.capturing", started_s)
-                yield Measurement("memory.child", child_peak / _MEGABYTE)
-                time.sleep(_SETTLE_S)
-                yield Measurement("memory.idle", agent.resident_bytes() / _MEGABYTE)
-                yield Measurement("memory.maps", map_bytes(agent.child.pid) / _MEGABYTE)
-            cores, requests = _load(agent, server, rate, seconds)
-            yield Measurement(f"cpu.metrics.{rate}", cores)
-            if rate == _FULL_RATE:
-                yield Measurement("memory.after", agent.resident_bytes() / _MEGABYTE)
-                telemetry = agent.finished()
-                yield Measurement("ratio.10000", 100 * seen(telemetry, server.port) / (len(_ROLES) * requests))
-                yield Measurement("dropped.10000", dropped(telemetry, *_LOSSES))
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """One server and the loads on it."""
 
+    folder: Path
+    server: Server
+    say: Callable[[str], None]
+    seconds: int
 
-def _with_details(folder: Path, server: Server, say: Callable[[str], None], seconds: int) -> Iterator[Measurement]:
-    say(f"{_FULL_RATE} exchanges/s, log and span of all")
-    with running_agent(folder, _DETAILS) as agent:
-        yield Measurement(f"cpu.details.{_FULL_RATE}", _load(agent, server, _FULL_RATE, seconds)[0])
+    def without_agent(self) -> Iterator[Measurement]:
+        """What the machine can do by itself."""
+        self.say("highest rate without the agent")
+        yield Measurement("rate.highest.plain", self._wrk() / self.seconds)
 
+    def metrics_only(self) -> Iterator[Measurement]:
+        """Every rate, with a start of its own; the best start counts, as others may use the machine."""
+        starts: list[float] = []
+        for rate in RATES:
+            self.say(f"{rate:,} exchanges/s, metrics only")
+            with _watched_start(self.folder / f"metrics-{rate}", _METRICS) as (agent, started_s, child_peak):
+                starts.append(started_s)
+                if rate == RATES[0]:
+                    yield from _idle(agent, child_peak)
+                cores, requests = self._load(agent, rate)
+                yield Measurement(f"cpu.metrics.{rate}", cores)
+                if rate == _FULL_RATE:
+                    yield from self._full(agent, requests)
+        yield Measurement("start.capturing", min(starts))
 
-def _highest(folder: Path, server: Server, say: Callable[[str], None], seconds: int) -> Iterator[Measurement]:
-    say("highest rate with the agent")
-    with running_agent(folder, _METRICS) as agent:
-        requests = wrk(server.url + _PATH, seconds=seconds, connections=_CONNECTIONS)
-        time.sleep(_SETTLE_S)
+    def _full(self, agent: Agent, requests: int) -> Iterator[Measurement]:
+        yield Measurement("memory.after", agent.resident_bytes() / _MEGABYTE)
         telemetry = agent.finished()
-    sides, counted, lost = len(_ROLES) * requests, seen(telemetry, server.port), dropped(telemetry, *_LOSSES)
-    yield Measurement("rate.highest", requests / seconds)
-    # wrk stops in the middle: a few more exchanges than it counted have happened
-    yield Measurement("captured.highest", min(100.0, 100 * counted / sides))
-    yield Measurement("ratio.highest", min(100.0, 100 * (counted + lost) / sides))
-    yield Measurement("dropped.highest", lost)
+        lost = self._told(telemetry)
+        yield Measurement("ratio.10000", 100 * seen(telemetry, self.server.port) / (len(_ROLES) * requests))
+        yield Measurement("dropped.10000", lost)
+
+    def with_details(self) -> Iterator[Measurement]:
+        """The full rate with a log record and a span of every exchange, sent to a real Collector."""
+        self.say(f"{_FULL_RATE:,} exchanges/s, log and span of all, to a Collector by gRPC")
+        with Collector(collector_binary(), self.folder / "collector", discard=True) as collector:
+            settings = {**_DETAILS, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.grpc_endpoint}
+            with running_agent(self.folder / "details", settings) as agent:
+                yield Measurement(f"cpu.details.{_FULL_RATE}", self._load(agent, _FULL_RATE)[0])
+                yield Measurement("memory.details", agent.resident_bytes() / _MEGABYTE)
+
+    def highest(self) -> Iterator[Measurement]:
+        """As fast as wrk can."""
+        self.say("highest rate with the agent")
+        with running_agent(self.folder / "highest", _METRICS) as agent:
+            requests = self._wrk()
+            time.sleep(_SETTLE_S)
+            telemetry = agent.finished()
+        sides, counted, lost = len(_ROLES) * requests, seen(telemetry, self.server.port), self._told(telemetry)
+        yield Measurement("rate.highest", requests / self.seconds)
+        # wrk stops in the middle: a few more exchanges than it counted have happened
+        yield Measurement("captured.highest", min(100.0, 100 * counted / sides))
+        yield Measurement("ratio.highest", min(100.0, 100 * (counted + lost) / sides))
+        yield Measurement("dropped.highest", lost)
+
+    def _told(self, telemetry: Telemetry) -> float:
+        """The losses, each of them said."""
+        lost = losses(telemetry)
+        for (stage, reason), number in sorted(lost.items()):
+            self.say(f"dropped: {number:,.0f} of {stage} ({reason})")
+        return sum(lost.values())
+
+    def _wrk(self) -> int:
+        return wrk(self.server.url + _PATH, seconds=self.seconds, connections=_CONNECTIONS)
+
+    def _load(self, agent: Agent, rate: int) -> tuple[float, int]:
+        """Cores used while the load lasted; number of requests."""
+        before, began, origin = agent.cpu_s(), time.monotonic(), (self.server.host, self.server.port)
+        load = paced(origin, path=_PATH, connections=_CONNECTIONS, rate=rate, seconds=self.seconds)
+        used = (agent.cpu_s() - before) / (time.monotonic() - began)
+        time.sleep(_SETTLE_S)
+        return used, load.requests
 
 
-def _load(agent: Agent, server: Server, rate: int, seconds: int) -> tuple[float, int]:
-    """Cores used while the load lasted and its rest was worked off; number of requests."""
-    before, began = agent.cpu_s(), time.monotonic()
-    load = paced((server.host, server.port), path=_PATH, connections=_CONNECTIONS, rate=rate, seconds=seconds)
-    used = (agent.cpu_s() - before) / (time.monotonic() - began)
+def _idle(agent: Agent, child_peak: int) -> Iterator[Measurement]:
     time.sleep(_SETTLE_S)
-    return used, load.requests
+    yield Measurement("memory.child", child_peak / _MEGABYTE)
+    yield Measurement("memory.idle", agent.resident_bytes() / _MEGABYTE)
+    yield Measurement("memory.maps", map_bytes(agent.child.pid) / _MEGABYTE)
 
 
-def dropped(telemetry: Telemetry, *stages: str) -> float:
-    """What the ledger calls dropped, over some stages."""
-    return sum(telemetry.total(_LEDGER, outcome="dropped", stage=stage) for stage in stages)
+def losses(telemetry: Telemetry) -> dict[tuple[str, str], float]:
+    """What the ledger calls dropped of exchanges and of what they are made of, by stage and reason."""
+    lost: dict[tuple[str, str], float] = {}
+    for stage in _LOSSES:
+        reasons = {str(point.attributes.get("reason", "")) for point in telemetry.points if point.metric == _LEDGER}
+        for reason in reasons:
+            number = telemetry.total(_LEDGER, outcome="dropped", stage=stage, reason=reason)
+            lost |= {(stage, reason): number} if number else {}
+    return lost
 
 
 def seen(telemetry: Telemetry, port: int) -> int:

@@ -25,7 +25,6 @@ static __always_inline void payload_of_iterator(struct payload *p, struct msghdr
 		return;
 	p->vectors = KR(iterator, __iov);
 	p->vector_count = KR(iterator, nr_segs);
-	p->kernel_vectors = 1;
 }
 
 static __always_inline int message_enter(struct sock *sk, struct msghdr *message)

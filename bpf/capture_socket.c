@@ -25,10 +25,12 @@ static __always_inline void payload_of_registers(struct payload *p)
 	void *regs = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	u64 number;
 	u64 argument;
+	u64 vectors;
 
 	LOAD(u64, number, regs, OFFSET(struct pt_regs, SYSCALL_NUMBER));
 	LOAD(u64, argument, regs, OFFSET(struct pt_regs, SYSCALL_ARGUMENT_2));
-	payload_of_syscall(p, number, argument, regs);
+	LOAD(u64, vectors, regs, OFFSET(struct pt_regs, SYSCALL_ARGUMENT_3));
+	payload_of_syscall(p, number, argument, vectors);
 }
 
 static __always_inline int on_socket_bytes(u64 sk, s64 length, u32 direction)

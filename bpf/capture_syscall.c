@@ -32,7 +32,7 @@ static __always_inline int peeks(u64 number, struct pt_regs *regs)
 	if (number == NR_RECVFROM)
 		return KR(regs, SYSCALL_ARGUMENT_4) & EXIT_MSG_PEEK;
 	if (number == NR_RECVMSG)
-		return KR(regs, dx) & EXIT_MSG_PEEK;
+		return KR(regs, SYSCALL_ARGUMENT_3) & EXIT_MSG_PEEK;
 	return 0;
 }
 
@@ -56,7 +56,7 @@ int on_syscall_exit(u64 *ctx)
 		return 0;
 	if (!target_find(&target, sk, direction))
 		return 0;
-	payload_of_syscall(&p, number, KR(regs, SYSCALL_ARGUMENT_2), regs);
+	payload_of_syscall(&p, number, KR(regs, SYSCALL_ARGUMENT_2), KR(regs, SYSCALL_ARGUMENT_3));
 	target_bytes(&target, sk, 0, direction, &p, length);
 	return 0;
 }

@@ -30,9 +30,9 @@ from otel_ebpf.kernel_ledger import KernelLedger
 from otel_ebpf.node_health import node_health
 from otel_ebpf.pipeline import Pipeline
 from otel_ebpf.records import Batch, Listener, RecordSource
-from otel_ebpf.recording import RecordedSource, Recording, RecordingWriter, read
+from otel_ebpf.recording import SALT_BYTES, RecordedSource, Recording, RecordingWriter, read
 from otel_ebpf.telemetry.export import make_workers
-from otel_ebpf.telemetry.health import Health, agent_resource
+from otel_ebpf.telemetry.health import Health
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.telemetry import Telemetry
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from otel_ebpf.kernel.handover import Loaded
 
 _BUSY_SHARE: Final = 8  # a batch of more than an eighth of the ring: look again soon, before it is full
-_SALT_BYTES: Final = 16
 _PROC: Final = Path("/proc")
 
 _log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def replay(settings: Settings, path: Path) -> int:
     if not recording.facts:
         _log.warning("%s was cut short: workloads are named by what their processes called themselves", path)
     clock = FixedClock(recording.started_ns, recording.offset_ns)
-    facts = RecordedFacts(recording.facts or {"host": {"name": "unknown"}, "processes": [], "containers": []})
+    facts = _recorded_facts(recording, path)
     parts = _Parts(clock, facts, recording.salt, Health(), inline=True)
     pipeline, enricher = _assemble(settings, parts, _Nothing(), max_flows=settings.max_flows)
     _learn(enricher, recording.listeners)
@@ -108,6 +107,13 @@ def replay(settings: Settings, path: Path) -> int:
         pipeline.step(batch)
     pipeline.finish()
     return 0
+
+
+def _recorded_facts(recording: Recording, path: Path) -> RecordedFacts:
+    try:
+        return RecordedFacts(recording.facts or {"host": {"name": "unknown"}, "processes": [], "containers": []})
+    except (LookupError, TypeError, ValueError) as error:
+        raise RecordingError(f"{path}: its facts cannot be read; the file is damaged") from error
 
 
 def check(settings: Settings) -> CheckReport:
@@ -137,7 +143,7 @@ class _Session:
         self._settings = settings
         self._clock = Clock()
         self._began_ns = self._clock.monotonic_ns()
-        self._salt = os.urandom(_SALT_BYTES)
+        self._salt = os.urandom(SALT_BYTES)
         own = os.getpid() if in_root_pid_namespace(_PROC) else 0
         self._loaded = stack.enter_context(
             start.load(settings.ring_bytes, settings.max_flows, settings.probes_off, own)
@@ -188,7 +194,7 @@ def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows
         enricher=enricher,
         ledger=ledger,
         workers=make_workers(settings, ledger, inline=parts.inline),
-        resource=agent_resource(settings, version=version("otel-ebpf"), instance_id=parts.facts.host().name),
+        resource=enricher.agent,
         version=version("otel-ebpf"),
         salt=parts.salt,
         active=lambda: table.active(),  # noqa: PLW0108 - table is made below: each needs the other

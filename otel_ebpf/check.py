@@ -102,7 +102,7 @@ def _privileges(report: CheckReport) -> RenderableType:
 def _hooks(report: CheckReport) -> list[RenderableType]:
     if not report.hooks:
         return []
-    table = _table("hook", "", "by", "lost")
+    table = _table("hook", "", "by", "what is lost, and what was tried in vain")
     for row in report.hooks:
         answers = Text(row.lost)
         for failure in row.failures:

@@ -1,12 +1,12 @@
 """The kernel's part of the ledger: its counters become rows, so that what never reached the ring is accounted for, too.
 
-In: totals by ``COUNT_*`` of ``bpf/include/records.h``. Out: ledger rows.
+In: totals by ``COUNT_*`` of ``bpf/include/records.h``, and how many records were taken from the ring. Out: ledger rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_ebpf.kernel import layout
 
@@ -44,6 +44,23 @@ _ROWS: Final = (
 )
 
 
+_PASSED: Final = {
+    "turns": "kernel.turn",
+    "snapshots": "kernel.snapshot",
+    "segments": "kernel.segment",
+    "flows": "kernel.flow",
+}
+
+
+class Taken(Protocol):
+    """Totals of the records that came out of the ring, by kind."""
+
+    turns: int
+    snapshots: int
+    segments: int
+    flows: int
+
+
 class KernelLedger:
     """Adds to the ledger what the counters have gained since the last look."""
 
@@ -52,6 +69,7 @@ class KernelLedger:
         numbers = layout.constants()
         self._indexed = tuple((numbers[row.counter], row) for row in _ROWS)
         self._seen: dict[int, int] = {}
+        self._passed = dict.fromkeys(_PASSED, 0)
 
     def take(self, totals: tuple[int, ...]) -> None:
         """Account for new *totals*."""
@@ -60,3 +78,12 @@ class KernelLedger:
             if gained:
                 self._seen[index] = totals[index]
                 self._ledger.add(row.stage, row.outcome, row.reason, gained)
+
+    def passed(self, taken: Taken) -> None:
+        """Account for what has come out of the ring since the last call."""
+        for name, stage in _PASSED.items():
+            total: int = getattr(taken, name)
+            gained = total - self._passed[name]
+            if gained:
+                self._passed[name] = total
+                self._ledger.add(stage, "passed", n=gained)

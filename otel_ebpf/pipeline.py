@@ -78,6 +78,7 @@ class Pipeline:
         self.intake.expire(batch.time_ns)
         if batch.counters is not None:
             self.kernel.take(batch.counters)
+            self.kernel.passed(self.intake)
         self.output.tick(batch.time_ns)
 
     def finish(self) -> None:

@@ -1,8 +1,8 @@
 """Recordings: raw kernel records and what they meant on their machine, in one file.
 
 In: batches as the kernel gave them, facts as the machine told them. Out: the same batches and facts, on any machine, without
-privileges. The file is a line of text, a line of JSON, then frames: one byte what it is, four bytes its length (little-endian), its
-zlib-compressed content.
+privileges. The file is a line of text, a line of JSON, then frames: one byte what it is, four bytes its length
+(little-endian), its zlib-compressed content.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from otel_ebpf.errors import RecordingError
+from otel_ebpf.kernel import layout
 from otel_ebpf.records import Batch, RecordSource
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAGIC: Final = b"otel-ebpf recording 1\n"
+SALT_BYTES: Final = 16
 MAX_FRAME_BYTES: Final = 1 << 28  # a ring is at most this large; anything longer is no recording
 _FRAME: Final = struct.Struct("<cI")
 _BATCH: Final = struct.Struct("<QIII")  # time, bytes of ring, of flows, of counters
@@ -56,7 +58,12 @@ class RecordingWriter:
     def __init__(self, file: IO[bytes], header: Recording) -> None:
         self._file = file
         file.write(MAGIC)
-        line = {"offset_ns": header.offset_ns, "salt": header.salt.hex(), "started_ns": header.started_ns}
+        line = {
+            "layout": layout_id(),
+            "offset_ns": header.offset_ns,
+            "salt": header.salt.hex(),
+            "started_ns": header.started_ns,
+        }
         file.write(json.dumps(line, sort_keys=True).encode() + b"\n")
         self._frame(_IS_LISTENERS, header.listeners)
 
@@ -129,9 +136,25 @@ def _header(file: IO[bytes], path: Path) -> Recording:
         raise RecordingError(f"{path} is not a recording of this version (`otel-ebpf record` makes one)")
     try:
         line = json.loads(file.readline(1 << 20))
-        return Recording(int(line["started_ns"]), int(line["offset_ns"]), bytes.fromhex(line["salt"]))
-    except (ValueError, KeyError, TypeError) as error:
+        made_with = line["layout"]
+        found = Recording(int(line["started_ns"]), int(line["offset_ns"]), bytes.fromhex(line["salt"]))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RecordingError(f"{path}: its header cannot be read") from error
+    if made_with != layout_id():
+        raise RecordingError(f"{path} was recorded by another version, whose kernel records are laid out differently")
+    if not (_is_time(found.started_ns) and _is_time(found.offset_ns) and len(found.salt) == SALT_BYTES):
+        raise RecordingError(f"{path}: its header makes no sense; the file is damaged")
+    return found
+
+
+def layout_id() -> int:
+    """Return a number that changes with the layout of kernel records: other ones would be misread."""
+    return zlib.crc32(repr([(record.name, record.fields) for record in layout.TABLE]).encode())
+
+
+def _is_time(ns: int) -> bool:
+    """Tell whether a time is one that a 64-bit clock gives, and the sum of two still fits into OTLP's 64 bits."""
+    return 0 <= ns < 1 << 63
 
 
 def _frames(file: IO[bytes], path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -46,7 +46,8 @@ def main() -> int:
     """Run the demo; needs root for namespaces and for the agent, and asks sudo for it."""
     if os.geteuid() != 0:
         os.execvp("sudo", ["sudo", "-E", sys.executable, "-m", "scripts.demo"])  # noqa: S606
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     console = Console()
     console.print(_INTRODUCTION)
     try:

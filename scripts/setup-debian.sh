@@ -1,20 +1,22 @@
 #!/bin/sh
-# Installs what Debian has to give for one purpose, and only what is missing: scripts/setup-debian.sh run|demo|test|bench
+# Installs what Debian has to give for one purpose, and only what is missing: scripts/setup-debian.sh run|demo|quick|...
 # Says what it installs before it does; uses sudo when it is not root.
 set -eu
 
 run="python3-venv python3-bpfcc"
 demo="$run nginx-light curl nghttp2-client iproute2 procps"
-bench="$demo gcc libc6-dev wrk"
+quick="$run gcc libc6-dev"
+bench="$demo $quick wrk"
 test="$bench nodejs qemu-system-x86 cpio busybox-static clang-format ca-certificates"
 
 case "${1:-}" in
 run) wanted=$run ;;
 demo) wanted=$demo ;;
+quick) wanted=$quick ;;
 bench) wanted=$bench ;;
 test) wanted=$test ;;
 *)
-	echo "usage: $0 run|demo|test|bench" >&2
+	echo "usage: $0 run|demo|quick|bench|test" >&2
 	exit 2
 	;;
 esac

@@ -18,6 +18,12 @@
 /* Clients that pipeline do so early: only the first turns of a flow are searched for a second head. */
 #define SEARCHED_TURNS 8
 
+/* And only so far; a head that is longer and fills its room counts as one that does not end. */
+#define SEARCHED_BYTES 512
+
+/* What is sent of a request whose head fills its room: the largest heads that servers commonly accept take 64 KiB. */
+#define WIDE_HEAD_BYTES 65536
+
 /* The socket's retransmits so far and its round-trip time, as the turn that ends now sees them. */
 static __always_inline void socket_look(struct exchange *x, struct sock *sk, u32 typed)
 {
@@ -100,72 +106,84 @@ static __always_inline void turn_end(struct exchange *x, struct sock *sk, u32 ty
 }
 
 /* One buffer, the first call of its part: the ordinary case, without a loop. offset is 0 or behind the request's bytes. */
-static __always_inline u64 append_first(struct exchange *x, u64 offset, u64 limit, u64 length)
+static __always_inline void append_first(struct exchange *x, u64 offset, u64 limit, u64 length)
 {
 	volatile struct payload *p = &x->payload;
+	volatile struct cursor *at = &x->at;
 	u64 n = length < limit ? length : limit;
 
 	PIN(n);
 	PIN(offset);
 	if (n > REQUEST_INLINE_BYTES || offset > REQUEST_INLINE_BYTES)
-		return 0;
+		return;
 	PIN(n);
-	if (read_user(x->turn.data + offset, n, p->buffer)) {
+	if (read_user(x->turn.data + offset, n, p->buffer))
 		count(COUNT_READ_FAULTS);
-		return 0;
-	}
-	return n;
+	else
+		at->done = n;
 }
 
-/*
- * Copy the call's first bytes behind those at data[offset], as far as room allows; return how many. A part that cannot be read ends
- * the capture of its run: what is captured is always a prefix.
- */
-static __always_inline u64 append_pieces(struct exchange *x, u64 offset, u64 room, u64 length)
+/* A step: the next piece behind those at data[offset], as far as room allows. 0: there is no more, or it cannot be read. */
+static __always_inline int append_step(struct exchange *x, u64 offset, u64 room)
 {
-	volatile struct payload *p = &x->payload;
 	volatile struct cursor *at = &x->at;
+	u64 done = at->done;
 	u64 place;
 	u64 n;
+
+	if (done >= room || !cursor_fill(at, &x->payload))
+		return 0;
+	n = room - done;
+	if (at->piece_left < n)
+		n = at->piece_left;
+	place = offset + done;
+	PIN(n);
+	PIN(place);
+	if (n > RESPONSE_INLINE_BYTES)
+		n = RESPONSE_INLINE_BYTES;
+	if (place >= TURN_DATA_BYTES)
+		return 0;
+	PIN(n);
+	PIN(place);
+	if (!n)
+		return 1;
+	at->result = read_user(x->turn.data + place, n, (const void *)at->piece) != 0;
+	if (at->result)
+		return 0;
+	cursor_skip(at, n);
+	return 1;
+}
+
+static __always_inline void append_pieces(struct exchange *x, u64 offset, u64 room, u64 length)
+{
+	volatile struct cursor *at = &x->at;
 	u32 i;
 
-	cursor_begin(at, p, length);
+	cursor_begin(at, &x->payload, length);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < MAX_PIECES; i++) {
-		if (at->done >= room || !cursor_fill(at, p))
+		if (!append_step(x, offset, room))
 			break;
-		n = room - at->done;
-		if (at->piece_left < n)
-			n = at->piece_left;
-		place = offset + at->done;
-		PIN(n);
-		PIN(place);
-		if (n > RESPONSE_INLINE_BYTES)
-			n = RESPONSE_INLINE_BYTES;
-		if (place >= TURN_DATA_BYTES)
-			break;
-		PIN(n);
-		PIN(place);
-		if (!n)
-			continue;
-		if (read_user(x->turn.data + place, n, (const void *)at->piece)) {
-			at->result = 1;
-			break;
-		}
-		cursor_skip(at, n);
 	}
 	if (at->result)
 		count(COUNT_READ_FAULTS);
-	return at->done;
 }
 
+/*
+ * Copy the call's first bytes behind those at data[offset + captured], as far as limit allows; return how many. A part that cannot
+ * be read ends the capture of its run: what is captured is always a prefix.
+ */
 static __always_inline u64 append(struct exchange *x, u64 offset, u64 limit, u64 captured, u64 length)
 {
 	volatile struct payload *p = &x->payload;
+	volatile struct cursor *at = &x->at;
 
+	at->done = 0;
 	if (p->buffer && !captured)
-		return append_first(x, offset, limit, length);
-	return append_pieces(x, offset + captured, limit - captured, length);
+		append_first(x, offset, limit, length);
+	else
+		append_pieces(x, offset + captured, limit - captured, length);
+	return at->done;
 }
 
 /* Where the empty line begins that ends a head, among the first four of these eight bytes; 4: not there. */
@@ -191,7 +209,7 @@ static __always_inline u32 head_end(struct exchange *x)
 
 	*found = 0;
 #pragma clang loop unroll(disable)
-	for (i = 0; i < REQUEST_INLINE_BYTES; i += 4) {
+	for (i = 0; i < SEARCHED_BYTES; i += 4) {
 		if (i + 4 > end)
 			break;
 		at = empty_line(*(u64 *)(t->data + i));
@@ -301,15 +319,17 @@ static __always_inline void turn_bytes(struct exchange *x, u32 part, u64 length,
 
 	if (captured == bytes && captured < limit && is_readable(x))
 		copied = append(x, request ? 0 : t->request_captured, limit, captured, length);
+	FORGET();
 	if (request)
 		request_account(x, copied, length, now);
 	else
 		response_account(x, copied, length, now);
+	FORGET();
 	if (copied >= length)
 		return;
 	if (!is_readable(x))
 		t->flags |= request ? TURN_REQUEST_GAP : TURN_RESPONSE_GAP;
-	else if (x->wide & (request ? WIDE_FLOW | WIDE_HEAD : WIDE_FLOW))
+	else if ((x->wide & WIDE_FLOW) || (request && x->wide && t->request_bytes <= WIDE_HEAD_BYTES + length))
 		segments_emit(x, part, position, now, length);
 	if (!request && bytes)
 		response_tail(x, length);
@@ -501,10 +521,12 @@ static __always_inline void exchange_bytes(struct exchange *x, struct sock *sk, 
 	enter(x, now);
 	if (begins_turn(x, part, p, length)) {
 		turn_end(x, sk, typed);
+		FORGET();
 		turn_begin(x);
 	}
 	x->phase = part == DIRECTION_REQUEST ? PHASE_REQUEST : PHASE_RESPONSE;
 	x->payload = *p;
+	FORGET();
 	turn_bytes(x, part, length, now);
 	if (part == DIRECTION_RESPONSE && (!x->confirmed || x->turn.response_bytes == length))
 		response_began(x, sk);

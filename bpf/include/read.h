@@ -24,6 +24,12 @@
 /* A length that the optimiser must not split into a checked and an unchecked copy. */
 #define PIN(v) asm volatile("" : "+r"(v))
 
+/*
+ * What is in memory is read again behind this. The compiler would carry constants from one branch into the next, and the verifier
+ * walk everything behind once for each of them.
+ */
+#define FORGET() asm volatile("" : : : "memory")
+
 /* Called through a pointer: every textual call would make the compiler front end read /proc/kallsyms once more (0.1 s each). */
 static int (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 

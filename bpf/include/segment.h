@@ -4,10 +4,9 @@
 #define OTEL_EBPF_SEGMENT_H
 
 /*
- * Steps of one call: each loads a vector or sends up to SEGMENT_DATA_BYTES. 24 cover the 64 KiB that programs commonly read into
- * at once, with eight vectors; what is beyond is a gap that user space sees by the positions.
+ * Steps of one call: each sends up to SEGMENT_DATA_BYTES of one piece. 18 cover the 64 KiB that programs commonly read into at once; what is beyond is a gap that user space sees by the positions.
  */
-#define SEGMENT_STEPS 24
+#define SEGMENT_STEPS 18
 
 #define SEGMENT_SENT 0
 #define SEGMENT_REFUSED 1

@@ -15,12 +15,15 @@
 struct payload {
 	const void *buffer;
 	const struct iovec *vectors;
-	u32 vector_count;
-	u32 kernel_vectors; /* the vectors themselves are in kernel memory: the kernel has imported them */
+	u64 vector_count;
 };
+
+/* Vectors read at once: headers and body, as most programs write them. */
+#define VECTOR_PAIR 2
 
 /* A place in the payload of a call. */
 struct cursor {
+	struct iovec pair[VECTOR_PAIR];
 	u64 piece; /* user address */
 	u64 piece_left; /* bytes of the piece */
 	u64 call_left;  /* bytes of the call */

@@ -7,6 +7,7 @@
 #define SYSCALL_NUMBER orig_ax
 #define SYSCALL_ARGUMENT_1 di
 #define SYSCALL_ARGUMENT_2 si
+#define SYSCALL_ARGUMENT_3 dx
 #define SYSCALL_ARGUMENT_4 r10
 #define NR_READ 0
 #define NR_WRITE 1
@@ -33,7 +34,8 @@ struct user_message {
 	u64 vector_count;
 };
 
-static __always_inline void payload_of_syscall(struct payload *p, u64 number, u64 argument, void *regs)
+/* argument is the second of the call; vectors the third, which only readv and writev have as their number. */
+static __always_inline void payload_of_syscall(struct payload *p, u64 number, u64 argument, u64 vectors)
 {
 	struct user_message message = {};
 
@@ -47,7 +49,7 @@ static __always_inline void payload_of_syscall(struct payload *p, u64 number, u6
 	case NR_READV:
 	case NR_WRITEV:
 		p->vectors = (const struct iovec *)argument;
-		p->vector_count = MAX_PIECES;
+		p->vector_count = vectors;
 		break;
 	case NR_SENDMSG:
 	case NR_RECVMSG:

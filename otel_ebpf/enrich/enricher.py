@@ -6,6 +6,7 @@ In: edges and facts. Out: workload, peer, route, and whether the edge is watched
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from typing import Final
 
 from otel_ebpf.config import Settings
@@ -13,7 +14,7 @@ from otel_ebpf.enrich.facts import ContainerFacts, FactSource, ProcessFacts
 from otel_ebpf.enrich.peer import Peer, Peers
 from otel_ebpf.enrich.routes import MAX_SERVICES, Patterns, RouteBook
 from otel_ebpf.enrich.selectors import Selectors
-from otel_ebpf.enrich.workload import UNKNOWN_SERVICE, Workload, place_attributes, workload_of
+from otel_ebpf.enrich.workload import UNKNOWN_SERVICE, Workload, agent_workload, place_attributes, workload_of
 from otel_ebpf.records import ROLE_CLIENT, ROLE_SERVER, EdgeKey, Listener
 
 # Distinct workloads of one node between two calls of ``age``. Processes choose their names themselves: a hostile one
@@ -29,6 +30,7 @@ class Enricher:
     """Answers about edges.
 
     Attributes:
+        agent: The Resource of the agent's own telemetry.
         overflows: Workloads and routes that were told under a collective name because a limit was reached.
     """
 
@@ -47,6 +49,7 @@ class Enricher:
         self._overflow = workload_of(ProcessFacts(UNKNOWN_SERVICE), None, self._host, self._place)
         self._workloads_overflown = 0
         self._told: set[str] = set()
+        self.agent = agent_workload(settings, self._host, version("otel-ebpf"))
 
     @property
     def overflows(self) -> dict[str, int]:
@@ -58,7 +61,8 @@ class Enricher:
         process = self._facts.process(edge.tgid, edge.comm)
         found = self._workload(process, self._facts.container(edge.cgroup_id, edge.tgid))
         self._selectors.learn(edge)
-        self._peers.learn_address(edge.local_address)
+        self._peers.learn_address(edge.netns, edge.local_address)
+        self._learn_namespace(edge.netns, edge.tgid)
         if edge.role == ROLE_SERVER:
             self._peers.learn_server(edge.netns, edge.local_address, edge.server_port, found)
         return found
@@ -79,7 +83,13 @@ class Enricher:
         process = self._facts.process(listener.tgid, b"")
         workload = self._workload(process, self._facts.container(0, listener.tgid))
         self._selectors.learn_listener(listener.tgid, listener.port)
+        self._learn_namespace(listener.netns, listener.tgid)
         self._peers.learn_server(listener.netns, listener.address, listener.port, workload)
+
+    def _learn_namespace(self, netns: int, tgid: int) -> None:
+        """Ask a process for the addresses of its network namespace, once per namespace."""
+        if not self._peers.knows(netns):
+            self._peers.learn_namespace(netns, self._facts.addresses(tgid))
 
     def peer(self, edge: EdgeKey) -> Peer:
         """Return the other end of *edge*."""
@@ -122,6 +132,7 @@ class Enricher:
         """Forget what was not asked for since the last call but one; to be called every ``OTEL_EBPF_METRICS_TTL``."""
         self._older, self._workloads = self._workloads, {}
         self._instrumented &= set(self._older.values())
+        self._peers.age()
         self._tell_overflows()
         for book in self._books.values():
             book.age()

@@ -70,6 +70,9 @@ class FactSource(Protocol):
     def container(self, cgroup_id: int, tgid: int) -> ContainerFacts | None:
         """Return the container of a cgroup, None when it is not one of a container."""
 
+    def addresses(self, tgid: int) -> tuple[bytes, ...]:
+        """Return the packed addresses of the network namespace of a process; empty when it cannot be asked."""
+
 
 class FactLog:
     """A source that remembers what another one answered, so that it can be written beside a recording.
@@ -81,6 +84,7 @@ class FactLog:
         self._source = source
         self._processes: dict[tuple[int, bytes], ProcessFacts] = {}
         self._containers: dict[tuple[int, int], ContainerFacts | None] = {}
+        self._addresses: dict[int, tuple[bytes, ...]] = {}
 
     def host(self) -> HostFacts:
         """Return what the source says."""
@@ -105,12 +109,22 @@ class FactLog:
                 self._containers[key] = found
         return found
 
+    def addresses(self, tgid: int) -> tuple[bytes, ...]:
+        """Return the first answer to this question that is one."""
+        found = self._addresses.get(tgid, ())
+        if not found:
+            found = self._source.addresses(tgid)
+            if found and len(self._addresses) < MAX_LOGGED:
+                self._addresses[tgid] = found
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """Return everything that was answered as plain values; :class:`RecordedFacts` reads them."""
         return {
             "host": asdict(self.host()),
             "processes": [[tgid, comm.hex(), asdict(facts)] for (tgid, comm), facts in self._processes.items()],
             "containers": [[*key, facts and asdict(facts)] for key, facts in self._containers.items()],
+            "addresses": [[tgid, [one.hex() for one in found]] for tgid, found in self._addresses.items()],
         }
 
 
@@ -131,6 +145,9 @@ class RecordedFacts:
             (int(cgroup_id), int(tgid)): ContainerFacts(**facts) if facts else None
             for cgroup_id, tgid, facts in written["containers"]
         }
+        self._addresses = {
+            int(tgid): tuple(bytes.fromhex(one) for one in found) for tgid, found in written.get("addresses", [])
+        }
 
     def host(self) -> HostFacts:
         """Return the machine of the recording."""
@@ -143,6 +160,10 @@ class RecordedFacts:
     def container(self, cgroup_id: int, tgid: int) -> ContainerFacts | None:
         """Return what was known of the cgroup."""
         return self._containers.get((cgroup_id, tgid))
+
+    def addresses(self, tgid: int) -> tuple[bytes, ...]:
+        """Return what was known of the process's network namespace."""
+        return self._addresses.get(tgid, ())
 
 
 def printable(name: bytes) -> str:

@@ -16,6 +16,7 @@ from otel_ebpf.clock import Clock
 from otel_ebpf.enrich.cgroup_tree import CgroupTree, mount_of_ids
 from otel_ebpf.enrich.container import container_of_process, docker_name
 from otel_ebpf.enrich.facts import ContainerFacts, HostFacts, ProcessFacts
+from otel_ebpf.enrich.network import local_addresses
 from otel_ebpf.enrich.process import Processes, in_root_pid_namespace, keep
 
 MAX_ANSWERS: Final = 8_192  # containers by process, for records that arrive when the process is gone
@@ -54,6 +55,10 @@ class LiveFacts:
         """Return the container by cgroup id, else by what the process says of itself (v1 hierarchies)."""
         found = self._tree.container(cgroup_id) or self._of_process(cgroup_id, tgid)
         return found and self._named(found)
+
+    def addresses(self, tgid: int) -> tuple[bytes, ...]:
+        """Return the addresses of the process's network namespace, from its routing tables."""
+        return local_addresses(self._proc, tgid)
 
     def _of_process(self, cgroup_id: int, tgid: int) -> ContainerFacts | None:
         found = container_of_process(_read(self._proc / str(tgid) / "cgroup")) if tgid else None

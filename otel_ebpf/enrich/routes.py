@@ -125,6 +125,8 @@ class RouteBook:
         self._paths: dict[bytes, str] = {}
         self._routes: set[str] = set()
         self._older: set[str] = set()
+        self._count = 0  # of both sets together
+        self._firsts: set[str] = set()  # first segments under which there are routes
         self.overflows = 0
 
     def route(self, path: bytes) -> str:
@@ -147,19 +149,28 @@ class RouteBook:
     def _admit(self, route: str) -> str:
         if route in self._routes:
             return route
-        if len(self._routes | self._older) < self._limit or route in self._older:
+        known = route in self._older
+        if known or self._count < self._limit:
             self._routes.add(route)
+            self._firsts.add(_first(route))
+            self._count += not known
             return route
         self.overflows += 1
         return self._overflow(route)
 
     def _overflow(self, route: str) -> str:
         """Return ``/first/*`` when the service has routes under that first segment, else ``/*``."""
-        first = route[: route.find("/", 1) + 1] or route + "/"
-        known = any(other.startswith(first) for other in self._routes | self._older)
-        return f"{first}*" if known and first.count("/") == 2 else OVERFLOW
+        first = _first(route) or route + "/"
+        return f"{first}*" if first in self._firsts and first.count("/") == 2 else OVERFLOW
 
     def age(self) -> None:
         """Forget the routes not asked for since the last call but one: a scan does not fill the book forever."""
         self._older, self._routes = self._routes, set()
+        self._count = len(self._older)
+        self._firsts = {_first(route) for route in self._older}
         self._paths.clear()
+
+
+def _first(route: str) -> str:
+    """Return the first segment of a route that has more than one, with its slashes; else nothing."""
+    return route[: route.find("/", 1) + 1]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from otel_ebpf.config import Settings
 from otel_ebpf.enrich.facts import ContainerFacts, HostFacts, ProcessFacts
 
 UNKNOWN_SERVICE: Final = "unknown_service"  # Resource conventions: the name of a service without a name
@@ -61,6 +62,12 @@ def workload_of(
         if container.pod_uid is not None:
             found["k8s.pod.uid"] = container.pod_uid
     return _workload(name, instance, found)
+
+
+def agent_workload(settings: Settings, host: HostFacts, version: str) -> Workload:
+    """Return the Resource of the agent's own telemetry: everything ``OTEL_RESOURCE_ATTRIBUTES`` says is true of it."""
+    found = {"host.name": host.name, "service.version": version, **dict(settings.resource_attributes)}
+    return _workload(settings.service_name, found.get("service.instance.id", found["host.name"]), found)
 
 
 def _workload(name: str, instance: str, attributes: dict[str, str]) -> Workload:

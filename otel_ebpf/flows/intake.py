@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.flows.bounds import DEFAULT_BOUNDS, Bounds
-from otel_ebpf.flows.ordinary import LengthTexts, body_is_whole, exchange_at, request_is_whole
+from otel_ebpf.flows.ordinary import STATUSES, LengthTexts, body_is_whole, exchange_at, request_is_whole
 from otel_ebpf.flows.segments import Segment
 from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, turn_flags
 from otel_ebpf.flows.turns import Turns
@@ -41,9 +41,6 @@ _GLANCE_FIELDS: Final = (
     "response_last_ns",
     "flags",
 )
-
-# How an ordinary final response begins (RFC 9112, 4). 101 is none: the connection changes its protocol.
-_STATUSES: Final = frozenset(b"HTTP/1.%d %d" % (minor, status) for minor in (0, 1) for status in range(200, 600))
 
 
 def _glance() -> struct.Struct:
@@ -81,9 +78,11 @@ class Intake:
         self._ledger = ledger
         self._slow = Turns(exchanges, ledger, bounds)
         self._glance = _glance()
-        self._lengths = LengthTexts()
+        self._lengths = LengthTexts(b"Content-Length")
+        self._lower_lengths = LengthTexts(b"content-length")
         self._flags = turn_flags()
         self._turn_kind = constants["RECORD_TURN"]
+        self._response_room = constants["RESPONSE_INLINE_BYTES"]
         self._segment_kind = constants["RECORD_SEGMENT"]
         self._flow_kind = constants["RECORD_FLOW"]
         self._flow_ended = constants["FLOW_ENDED"]
@@ -98,12 +97,16 @@ class Intake:
     def take(self, ring: bytes, now_ns: int) -> int:
         """Take a span of the ring, whole records with their headers; return how many there were.
 
-        Flat, with everything in local variables: it runs for every exchange.
+        Flat, with everything in local variables: it runs for every exchange. A response whose head is longer than its
+        room in the turn counts as complete when the next request ended its turn: on a connection that pipelines the
+        turn would be wide.
         """
         find, starts, unpack = ring.find, ring.startswith, self._glance.unpack_from
         count, told, lengths, turn_kind = self._exchanges.count, self._slow.told, self._lengths, self._turn_kind
-        told_get, statuses, special, last_news = told.get, _STATUSES, ~self._flags.ordinary, self._last_news
-        tail, records, counted, at = self._flags.tail, 0, 0, 0
+        lower_lengths = self._lower_lengths
+        told_get, statuses, special, last_news = told.get, STATUSES, ~self._flags.ordinary, self._last_news
+        ending, room = last_news | self._flags.tail, self._response_room
+        records = counted = at = 0
         last = len(ring) - self._glance.size
         while at <= last:
             (length, kind, sequence, flow_id, edge, asked, answered, asked_bytes, answered_bytes, asked_ns, first_ns,
@@ -118,18 +121,24 @@ class Intake:
                 answer = find(b"\r\n\r\n", middle, middle + answered) + 4 - middle
                 status = ring[middle : middle + 12]
                 if (
-                    head > 0 and answer > 0 and status in statuses and starts(b" HTTP/1.", line - 9)
+                    head > 0 and status in statuses and starts(b" HTTP/1.", line - 9)
                     and ((head == asked_bytes and ring[start] in b"GH" and find(b"ontent-", start, middle) < 0)
                          or request_is_whole(ring, start, middle, head, asked_bytes - head))
                     and (find(lengths[answered_bytes - answer], middle, middle + answer) >= 0
-                         or body_is_whole(ring, start, middle, answered, answered_bytes, answer, flags & tail))
+                         or find(lower_lengths[answered_bytes - answer], middle, middle + answer) >= 0
+                         or body_is_whole(ring, start, middle, answered, answered_bytes, answer, flags & ending)
+                         if answer > 0 else answered == room and not flags & last_news)
                 ):  # fmt: skip
                     told[flow_id] = sequence
                     counted += 1
                     if flags & last_news:
                         self._note(flow_id, flags)
+                    if answer > 0:
+                        body = answered_bytes - answer
+                    else:
+                        answer = body = -1
                     if count(edge, ring[start:line], status[9:], last_ns - asked_ns, first_ns - asked_ns, head,
-                             asked_bytes - head, answer, answered_bytes - answer):  # fmt: skip
+                             asked_bytes - head, answer, body):  # fmt: skip
                         self._exchanges.detail(exchange_at(ring, here + HEADER_BYTES, line, head, answer))
                     continue
             self._take_other(ring, here + HEADER_BYTES, length, now_ns)

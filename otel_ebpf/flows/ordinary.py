@@ -6,8 +6,9 @@ In: the bytes of a turn where they stand in the ring. Out: yes or no, where no m
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_ebpf.flows.segments import REQUEST
 from otel_ebpf.flows.turn import TURN_BYTES, role_of, turn_flags
 from otel_ebpf.kernel import layout
 from otel_ebpf.protocols.exchange import Exchange
@@ -15,25 +16,35 @@ from otel_ebpf.protocols.http1.details import details
 from otel_ebpf.protocols.http1.grammar import LAST_CHUNK
 from otel_ebpf.records import ROLE_CLIENT
 
+if TYPE_CHECKING:
+    from otel_ebpf.flows.segments import Segment
+    from otel_ebpf.flows.turn import Turn
+
 MAX_TEXTS: Final = 4096
 """Content-Length lines kept: the sizes of one site's common responses.
 
 Beyond that making one costs as much as finding it.
 """
 
+# How an ordinary final response begins (RFC 9112, 4). 101 is none: the connection changes its protocol.
+STATUSES: Final = frozenset(b"HTTP/1.%d %d" % (minor, status) for minor in (0, 1) for status in range(200, 600))
+
+_MAX_CAPTURED: Final = 0xFFFF  # turn.request_captured is 16 bits wide
+
 _NO_BODY_STATUSES: Final = (b"204", b"304")
 
 
 class LengthTexts(dict[int, bytes]):
-    """Body size to the Content-Length line that announces it.
+    """Body size to the line that announces it, with the line ends around it, in one spelling of the field's name."""
 
-    With the line ends around it, as most programs write it.
-    """
+    def __init__(self, name: bytes) -> None:
+        super().__init__()
+        self._text = b"\r\n" + name + b": %d\r\n"
 
     def __missing__(self, size: int) -> bytes:
         if len(self) >= MAX_TEXTS:
             self.clear()
-        self[size] = text = b"\r\nContent-Length: %d\r\n" % size
+        self[size] = text = self._text % size
         return text
 
 
@@ -49,9 +60,14 @@ def request_is_whole(ring: bytes, start: int, middle: int, head_bytes: int, body
 
 
 def body_is_whole(  # noqa: PLR0913, PLR0917  # numbers that the fast path has at hand
-    ring: bytes, start: int, middle: int, captured: int, size: int, head_bytes: int, has_tail: int
+    ring: bytes, start: int, middle: int, captured: int, size: int, head_bytes: int, ending: int
 ) -> bool:  # fmt: skip
-    """Tell whether a response of *size* bytes is complete by its own framing, and alone."""
+    """Tell whether a response of *size* bytes is complete by its own framing, and alone.
+
+    *ending* holds the flags ``TURN_TAIL``, ``TURN_CLOSED`` and ``TURN_SNAPSHOT`` of its turn. Without any of them the
+    next request ended the turn: then a chunked body whose end was not captured counts as complete, because on a
+    connection that pipelines the turn would be wide.
+    """
     body_bytes = size - head_bytes
     status = ring[middle + 9 : middle + 12]
     if ring.startswith(b"HEAD ", start) or status in _NO_BODY_STATUSES:
@@ -62,7 +78,9 @@ def body_is_whole(  # noqa: PLR0913, PLR0917  # numbers that the fast path has a
             return False
         if captured == size:
             return ring.endswith(LAST_CHUNK, middle + head_bytes - 2, middle + captured)
-        return bool(has_tail) and ring.endswith(LAST_CHUNK, start - 8, start)
+        if ending & turn_flags().tail:
+            return ring.endswith(LAST_CHUNK, start - 8, start)
+        return not ending
     return b"\r\ncontent-length: %d\r\n" % body_bytes in head
 
 
@@ -83,6 +101,53 @@ def exchange_at(ring: bytes, at: int, line_end: int, request_head: int, response
         flow_id, sequence, edge, local_port, remote_port, method, target,
         ring[line_end - 3 : line_end].decode("ascii"), int(ring[middle + 9 : middle + 12]),
         asked_ns, asked_last_ns, first_ns, last_ns, host, user_agent, trace, handshake_ns if first_of_client else 0,
-        request_head, asked_bytes - request_head, response_head, answered_bytes - response_head,
-        srtt_us, retransmits,
+        request_head, asked_bytes - request_head,
+        response_head if response_head > 0 else None, answered_bytes - response_head if response_head > 0 else None,
+        srtt_us, retransmits, None, () if response_head > 0 else ("response_head", "body_size"),
     )  # fmt: skip
+
+
+class Found(NamedTuple):
+    """An ordinary exchange in the bytes of a turn: where its request line ends, and the sizes of its heads."""
+
+    line_end: int
+    request_head: int
+    response_head: int
+
+
+def find_ordinary(record: bytes, turn: Turn) -> Found | None:
+    """Look for an ordinary exchange in a turn that stands at the beginning of *record*.
+
+    As the fast path of the intake does.
+    """
+    middle = len(record) - len(turn.response)
+    line_end = record.find(b"\r\n", TURN_BYTES, middle)
+    head = record.find(b"\r\n\r\n", TURN_BYTES, middle) + 4 - TURN_BYTES
+    answer = turn.response.find(b"\r\n\r\n") + 4
+    if head <= 0 or answer < 4 or not record.startswith(b" HTTP/1.", line_end - 9):
+        return None
+    if turn.response[:12] not in STATUSES:
+        return None
+    if not request_is_whole(record, TURN_BYTES, middle, head, turn.request_bytes - head):
+        return None
+    flags = turn_flags()
+    ending = turn.flags & (flags.tail | flags.closed | flags.snapshot)
+    captured = len(turn.response)
+    if not body_is_whole(record, TURN_BYTES, middle, captured, turn.response_bytes, answer, ending):
+        return None
+    return Found(line_end, head, answer)
+
+
+def glued(turn: Turn, segments: list[Segment]) -> bytes | None:
+    """The record of a turn as if all bytes of its request had found room in it; None when it would be too large."""
+    request = turn.request
+    for segment in segments:
+        at = segment.position - turn.request_position
+        if segment.direction != REQUEST or not 0 <= at <= len(request):
+            continue
+        request = request[:at] + segment.data + request[at + len(segment.data) :]
+    if len(request) > _MAX_CAPTURED:
+        return None
+    return (
+        layout.TURN.pack(*turn[:6], len(request), *turn[7 : len(layout.TURN_RECORD.fields)]) + request + turn.response
+    )

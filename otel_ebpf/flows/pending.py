@@ -12,6 +12,7 @@ from otel_ebpf.flows.segments import REQUEST, RESPONSE
 from otel_ebpf.flows.turn import turn_flags
 from otel_ebpf.protocols.http1.halves import Connection
 from otel_ebpf.protocols.http1.pairing import Pairing
+from otel_ebpf.protocols.http1.stream import MAX_WAITING_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,13 +87,13 @@ class PendingFlow:
 
     def take(self, turn: Turn, segments: list[Segment]) -> None:
         """Go on with the next turn, or with more of the present one; *segments* are those of this turn, by position."""
-        pairing = self.pairing
+        pairing, queue = self.pairing, self.pairing.queue
         if turn.sequence != self.sequence:
-            self._retransmits = pairing.retransmits
+            self._retransmits = queue.retransmits
             self.sequence = turn.sequence
-        pairing.retransmits_before = self._retransmits
-        pairing.retransmits = self._retransmits + turn.retransmits
-        pairing.srtt_us = turn.srtt_us
+        queue.retransmits_before = self._retransmits
+        queue.retransmits = self._retransmits + turn.retransmits
+        queue.srtt_us = turn.srtt_us
         self._go_to(turn)
         self._put(pairing.requests.stream, request_part(turn), [s for s in segments if s.direction == REQUEST])
         pairing.advance()
@@ -112,6 +113,8 @@ class PendingFlow:
 
     def _put(self, stream: Stream, part: Part, segments: list[Segment]) -> None:
         for piece in pieces(part, segments, stream.end):
+            if stream.waiting_bytes + len(piece.data) > MAX_WAITING_BYTES:
+                self.pairing.advance()  # bodies make room: a turn may be longer than what may wait
             self.cut |= not stream.put(*piece)
 
 
@@ -131,5 +134,5 @@ def new_pending(turn: Turn, touched_ns: int, *, number: int, doubt: str) -> Pend
     """Begin to follow a connection with *turn*, which is then to be taken."""
     connection = Connection(turn.flow_id, turn.edge, turn.local_port, turn.remote_port)
     pairing = Pairing(connection, turn.request_position, turn.response_position, number=number, doubt=doubt)
-    pairing.handshake_ns = turn.client_handshake_ns
+    pairing.queue.handshake_ns = turn.client_handshake_ns
     return PendingFlow(pairing, turn.sequence, touched_ns)

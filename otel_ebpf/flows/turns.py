@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_ebpf.flows.ordinary import exchange_at, find_ordinary, glued
 from otel_ebpf.flows.pending import new_pending
 from otel_ebpf.flows.segments import Segments
-from otel_ebpf.flows.turn import turn_flags
+from otel_ebpf.flows.turn import TURN_BYTES, turn_flags
 
 if TYPE_CHECKING:
     from otel_ebpf.flows.bounds import Bounds, LedgerLike
+    from otel_ebpf.flows.ordinary import Found
     from otel_ebpf.flows.pending import PendingFlow
     from otel_ebpf.flows.segments import Segment
     from otel_ebpf.flows.sinks import ExchangeSink
@@ -30,6 +32,9 @@ NUMBER_SHIFT: Final = 32
 
 By how much exchanges are ahead of turns, since pipelining puts several into one.
 """
+
+EXPIRE_INTERVAL_NS: Final = 1_000_000_000
+"""How often idle connections are looked for: the limits are minutes."""
 
 _SEQUENCE: Final = (1 << NUMBER_SHIFT) - 1  # turn.sequence is 32 bits wide
 
@@ -51,10 +56,13 @@ class Turns:
         self._bounds = bounds
         self._flags = turn_flags()
         self._segments = Segments(bounds)
+        self._expire_due_ns = 0
 
     def take(self, turn: Turn, now_ns: int) -> None:
         """Take a turn that is not an ordinary exchange."""
         segments = self._segments.pop(turn.flow_id, turn.sequence)
+        if segments and self._take_glued(turn, segments):
+            return
         flow = self.pending.get(turn.flow_id) or self._begin(turn, now_ns)
         if flow is None or turn.sequence < flow.sequence:
             return
@@ -66,6 +74,39 @@ class Turns:
             flow.pairing.close(self._flags.error_type(turn.flags))
         self._deliver(flow)
         self._settle(turn, flow)
+
+    def _take_glued(self, turn: Turn, segments: list[Segment]) -> bool:
+        """Count an exchange that is ordinary but for the length of its request head; False when it is not."""
+        if (
+            turn.flags & ~(self._flags.ordinary | self._flags.wide)
+            or self.told.get(turn.flow_id, 0) != turn.sequence - 1
+        ):
+            return False
+        record = glued(turn, segments)
+        found = find_ordinary(record, turn) if record else None
+        if record is None or found is None:
+            return False
+        self.told[turn.flow_id] = turn.sequence
+        if turn.flags & self._flags.closed:
+            del self.told[turn.flow_id]
+        self._ledger.add("exchange", "seen")
+        self._count(record, turn, found)
+        return True
+
+    def _count(self, record: bytes, turn: Turn, found: Found) -> None:
+        line = record[TURN_BYTES : found.line_end]
+        if self._sink.count(
+            turn.edge,
+            line,
+            turn.response[9:12],
+            turn.response_last_ns - turn.request_first_ns,
+            turn.response_first_ns - turn.request_first_ns,
+            found.request_head,
+            turn.request_bytes - found.request_head,
+            found.response_head,
+            turn.response_bytes - found.response_head,
+        ):
+            self._sink.detail(exchange_at(record, 0, *found))
 
     def take_segment(self, flow_id: int, segment: Segment, now_ns: int) -> None:
         """Keep a segment until its turn comes."""
@@ -85,7 +126,10 @@ class Turns:
             self._deliver(flow)
 
     def expire(self, now_ns: int) -> None:
-        """Tell what has been silent for too long, and forget the oldest connections beyond the bound."""
+        """Tell what has been silent for too long, and forget the oldest connections beyond the bound; once a second."""
+        if now_ns < self._expire_due_ns:
+            return
+        self._expire_due_ns = now_ns + EXPIRE_INTERVAL_NS
         for flow in self.pending.values():
             limit = self._bounds.reply_idle_ns if flow.pairing.answering else self._bounds.wait_idle_ns
             if now_ns - flow.touched_ns > limit:
@@ -137,24 +181,24 @@ class Turns:
         self.told.pop(flow_id, None)
         flow = self.pending.pop(flow_id, None)
         if flow is not None:
-            flow.pairing.drop_all("pending_full")
+            flow.pairing.queue.drop("pending_full")
             self._deliver(flow)
 
     def _deliver(self, flow: PendingFlow) -> None:
-        pairing = flow.pairing
+        queue = flow.pairing.queue
         if flow.cut:
             flow.cut = False
             self._ledger.add("segment", "seen")
             self._ledger.add("segment", "dropped", "stream_full")
-        if pairing.exchanges:
-            self._ledger.add("exchange", "seen", n=len(pairing.exchanges))
-            for exchange in pairing.exchanges:
+        if queue.exchanges:
+            self._ledger.add("exchange", "seen", n=len(queue.exchanges))
+            for exchange in queue.exchanges:
                 self._sink.exchange(exchange)
-            pairing.exchanges.clear()
-        for reason in pairing.dropped:
+            queue.exchanges.clear()
+        for reason in queue.dropped:
             self._ledger.add("exchange", "seen")
             self._ledger.add("exchange", "dropped", reason)
-        pairing.dropped.clear()
+        queue.dropped.clear()
 
     def _settle(self, turn: Turn, flow: PendingFlow) -> None:
         """Keep the connection only while something is under way on it."""
@@ -164,7 +208,7 @@ class Turns:
         elif pairing.tunnel:
             self.told[turn.flow_id] = TUNNELLED
         elif pairing.idle:
-            self.told[turn.flow_id] = turn.sequence | max(0, pairing.number - 1 - turn.sequence) << NUMBER_SHIFT
+            self.told[turn.flow_id] = turn.sequence | max(0, pairing.queue.number - 1 - turn.sequence) << NUMBER_SHIFT
         else:
             return
         del self.pending[turn.flow_id]

@@ -15,6 +15,7 @@ from otel_ebpf.telemetry.instruments import Instrument, Kind
 from otel_ebpf.telemetry.series import (
     HistogramSeries,
     HttpSeries,
+    Instant,
     NumberSeries,
     Point,
     Resource,
@@ -66,7 +67,7 @@ class Family(Generic[S]):
         refused: Attribute sets that met the limit.
     """
 
-    make: Callable[[Resource, wire.Attributes, int], S]
+    make: Callable[[Resource, wire.Attributes, Instant], S]
     budget: Budget
     most_overflows: int
     rest: Resource
@@ -74,24 +75,24 @@ class Family(Generic[S]):
     overflow: dict[Resource, S]
     refused: int = 0
 
-    def get(self, resource: Resource, attributes: wire.Attributes, now_ns: int) -> S:
+    def get(self, resource: Resource, attributes: wire.Attributes, now: Instant) -> S:
         """Return the series of an attribute set; the overflow series when there are too many."""
         key = (resource, attributes)
         series = self.rows.get(key)
         if series is None:
             if self.budget.left <= 0:
-                return self._overflowed(resource, now_ns)
+                return self._overflowed(resource, now)
             self.budget.left -= 1
-            series = self.rows[key] = self.make(resource, attributes, now_ns)
+            series = self.rows[key] = self.make(resource, attributes, now)
         return series
 
-    def _overflowed(self, resource: Resource, now_ns: int) -> S:
+    def _overflowed(self, resource: Resource, now: Instant) -> S:
         self.refused += 1
         if resource not in self.overflow and len(self.overflow) >= self.most_overflows:
             resource = self.rest
         series = self.overflow.get(resource)
         if series is None:
-            series = self.overflow[resource] = self.make(resource, OVERFLOW, now_ns)
+            series = self.overflow[resource] = self.make(resource, OVERFLOW, now)
         return series
 
     def __iter__(self) -> Iterator[S]:
@@ -121,9 +122,8 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One collection: per workload its metrics; *offset_ns* turns the points' times into Unix time."""
+    """One collection: per workload its metrics."""
 
-    offset_ns: int
     rows: list[tuple[Resource, list[Metric]]]
 
     def points(self) -> int:
@@ -155,7 +155,9 @@ class Aggregate:
         for role, rows in (("server", HTTP_SERVER), ("client", HTTP_CLIENT)):
             self.http[role] = self._family(_http_maker(rows, role), budget)
 
-    def _family(self, make: Callable[[Resource, wire.Attributes, int], S], budget: Budget | None = None) -> Family[S]:
+    def _family(
+        self, make: Callable[[Resource, wire.Attributes, Instant], S], budget: Budget | None = None
+    ) -> Family[S]:
         """Make a family; the overflow series is one of the *limit* attribute sets (metrics SDK specification)."""
         return Family(make, budget or Budget(self._limit - 1), self._limit, self.own, {}, {})
 
@@ -166,23 +168,23 @@ class Aggregate:
             known = self._resources[workload] = Resource(workload)
         return known
 
-    def number(self, row: Instrument, resource: Resource, attributes: wire.Attributes, now_ns: int) -> NumberSeries:
+    def number(self, row: Instrument, resource: Resource, attributes: wire.Attributes, now: Instant) -> NumberSeries:
         """Return the series of a counter, updowncounter or gauge."""
         family = self._numbers.get(row)
         if family is None:
             family = self._numbers[row] = self._family(lambda *args: NumberSeries(row, *args))
-        return family.get(resource, attributes, now_ns)
+        return family.get(resource, attributes, now)
 
     def histogram(
-        self, row: Instrument, resource: Resource, attributes: wire.Attributes, now_ns: int
+        self, row: Instrument, resource: Resource, attributes: wire.Attributes, now: Instant
     ) -> HistogramSeries:
         """Return the series of a histogram."""
         family = self._histograms.get(row)
         if family is None:
             family = self._histograms[row] = self._family(lambda *args: HistogramSeries(row, *args))
-        return family.get(resource, attributes, now_ns)
+        return family.get(resource, attributes, now)
 
-    def observe(self, row: Instrument, values: Iterable[tuple[Resource, wire.Attributes, int]], now_ns: int) -> None:
+    def observe(self, row: Instrument, values: Iterable[tuple[Resource, wire.Attributes, int]], now: Instant) -> None:
         """Set what an instrument reads now; equal attribute sets add up.
 
         What is not among *values* any more: a gauge is forgotten at once, an updowncounter is 0 until it has been idle
@@ -190,12 +192,12 @@ class Aggregate:
         """
         totals: dict[NumberSeries, int] = {}
         for resource, attributes, value in values:
-            series = self.number(row, resource, attributes, now_ns)
+            series = self.number(row, resource, attributes, now)
             totals[series] = totals.get(series, 0) + value
         family = self._numbers.get(row)
         for series in family or ():
             if series in totals:
-                series.value, series.touched_ns = totals[series], now_ns
+                series.value, series.touched_ns = totals[series], now.monotonic_ns
             elif row.kind is Kind.UPDOWNCOUNTER:
                 series.value = 0
         if family and row.kind is Kind.GAUGE:
@@ -213,7 +215,7 @@ class Aggregate:
             for series in family:
                 series.fold()
 
-    def collect(self, now_ns: int, offset_ns: int) -> Snapshot:
+    def collect(self, now: Instant) -> Snapshot:
         """Return all points of this interval, then forget what has been idle for too long.
 
         References to series and resources must not be kept over this call.
@@ -223,14 +225,12 @@ class Aggregate:
         for family in self._families():
             for series in family:
                 if series.changed():
-                    series.touched_ns = now_ns
+                    series.touched_ns = now.monotonic_ns
                 metrics = rows.setdefault(series.resource, {})
-                for row, point in series.points(now_ns, self.is_delta):
+                for row, point in series.points(now.unix_ns, self.is_delta):
                     metrics.setdefault(row, []).append(point)
-        self._forget(now_ns)
-        return Snapshot(
-            offset_ns, [(resource, self._metrics(metrics)) for resource, metrics in rows.items() if metrics]
-        )
+        self._forget(now.monotonic_ns)
+        return Snapshot([(resource, self._metrics(metrics)) for resource, metrics in rows.items() if metrics])
 
     def _metrics(self, metrics: dict[Instrument, list[Point]]) -> list[Metric]:
         return [Metric(row, self.is_delta(row), points) for row, points in metrics.items()]
@@ -256,8 +256,8 @@ class Aggregate:
         return sum(family.refused for family in self._families())
 
 
-def _http_maker(rows: tuple[Instrument, ...], role: str) -> Callable[[Resource, wire.Attributes, int], HttpSeries]:
-    def make(resource: Resource, attributes: wire.Attributes, now_ns: int) -> HttpSeries:
-        return HttpSeries(rows, role, resource, attributes, now_ns)
+def _http_maker(rows: tuple[Instrument, ...], role: str) -> Callable[[Resource, wire.Attributes, Instant], HttpSeries]:
+    def make(resource: Resource, attributes: wire.Attributes, now: Instant) -> HttpSeries:
+        return HttpSeries(rows, role, resource, attributes, now)
 
     return make

@@ -14,7 +14,7 @@ from otel_ebpf.telemetry import names, wire
 from otel_ebpf.telemetry.aggregate import Aggregate
 from otel_ebpf.telemetry.edges import MOST_EDGES, Edge, Edges, W
 from otel_ebpf.telemetry.instruments import Instrument
-from otel_ebpf.telemetry.series import HistogramSeries, NumberSeries
+from otel_ebpf.telemetry.series import HistogramSeries, Instant, NumberSeries
 
 PROTOCOL_NAMES: Final = {1: "http", 2: "http"}
 """``network.protocol.name`` by ``flow.protocol`` (``PROTOCOL_HTTP1``, ``PROTOCOL_HTTP2``); others are not known."""
@@ -81,13 +81,13 @@ _RETRANSMITS: Final = tuple(((names.RETRANSMIT_TYPE, name),) for name in names.R
 class _View(Generic[W]):
     """The series of one edge, found once per collection."""
 
-    __slots__ = ("_aggregate", "_histograms", "_now_ns", "_numbers", "edge", "role")
+    __slots__ = ("_aggregate", "_histograms", "_now", "_numbers", "edge", "role")
 
-    def __init__(self, edge: Edge[W], aggregate: Aggregate, now_ns: int) -> None:
+    def __init__(self, edge: Edge[W], aggregate: Aggregate, now: Instant) -> None:
         self.edge = edge
         self.role: wire.Attributes = ((names.ROLE, edge.role),)
         self._aggregate = aggregate
-        self._now_ns = now_ns
+        self._now = now
         self._numbers: dict[tuple[Instrument, wire.Attributes], NumberSeries] = {}
         self._histograms: dict[tuple[Instrument, wire.Attributes], HistogramSeries] = {}
 
@@ -98,7 +98,7 @@ class _View(Generic[W]):
         series = self._numbers.get((row, extra))
         if series is None:
             edge = self.edge
-            series = self._aggregate.number(row, edge.resource, extra + edge.attributes, self._now_ns)
+            series = self._aggregate.number(row, edge.resource, extra + edge.attributes, self._now)
             self._numbers[row, extra] = series
         series.value += number
 
@@ -107,7 +107,7 @@ class _View(Generic[W]):
         series = self._histograms.get((row, extra))
         if series is None:
             edge = self.edge
-            series = self._aggregate.histogram(row, edge.resource, extra + edge.attributes, self._now_ns)
+            series = self._aggregate.histogram(row, edge.resource, extra + edge.attributes, self._now)
             self._histograms[row, extra] = series
         series.histogram.add(value)
 
@@ -116,11 +116,11 @@ class ConnectionCounter(Generic[W]):
     """Counts what flows do. A connection older than the agent is active and has traffic, but nobody saw it open.
 
     Attributes:
-        now_ns: Time of the present turn of the loop, ns since boot.
+        now: Time of the present turn of the loop.
     """
 
-    def __init__(self, aggregate: Aggregate, edges: Edges[W], now_ns: int) -> None:
-        self.now_ns = now_ns
+    def __init__(self, aggregate: Aggregate, edges: Edges[W], now: Instant) -> None:
+        self.now = now
         self._aggregate = aggregate
         self._edges = edges
         self._views: dict[bytes, _View[W] | None] = {}
@@ -137,7 +137,7 @@ class ConnectionCounter(Generic[W]):
             if len(self._views) >= MOST_EDGES:
                 self._views.clear()
             edge = self._edges.get(raw)
-            view = self._views[raw] = _View(edge, self._aggregate, self.now_ns) if edge.watched else None
+            view = self._views[raw] = _View(edge, self._aggregate, self.now) if edge.watched else None
             return view
 
     def opened(self, flow: FlowRecord) -> None:
@@ -202,4 +202,4 @@ class ConnectionCounter(Generic[W]):
             for edge, number in edges
             if edge.watched
         )
-        self._aggregate.observe(table.CONNECTIONS_ACTIVE, values, self.now_ns)
+        self._aggregate.observe(table.CONNECTIONS_ACTIVE, values, self.now)

@@ -6,6 +6,7 @@ Colours only on a terminal.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -28,13 +29,25 @@ PIPE_COLUMNS: Final = 160
 _KINDS: Final = {2: "server", 3: "client"}
 
 
+class _Console(Console):
+    """rich ends the process when the reader of a pipe has gone; an agent goes on, and counts the loss."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so to the caller.
+
+        Raises:
+            BrokenPipeError: Always.
+        """
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class ConsoleExporter:
     """Writes text to standard output, or to *file*."""
 
     def __init__(self, file: IO[str] | None = None) -> None:
         target = file or sys.stdout
         columns = None if target.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
-        self._console = Console(file=target, highlight=False, markup=False, emoji=False, width=columns)
+        self._console = _Console(file=target, highlight=False, markup=False, emoji=False, width=columns)
 
     def export(self, request: Request) -> Result:
         """Print a request."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import RenderableType
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,8 @@ MOST_ROWS: Final = 20
 """Rows of a table; the rest is counted in one line: a screen is not higher than two of them."""
 
 _SENT: Final = "transmit"
+_DELTA: Final = 1
+"""``AGGREGATION_TEMPORALITY_DELTA``: what an interval's length can be read from."""
 Key = tuple[str, ...]
 
 
@@ -82,6 +86,8 @@ def tables(message: Any) -> Iterator[RenderableType]:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
                 _sort_in(report, name, metric)
+    moment = datetime.fromtimestamp(report.end_ns / 1e9, UTC).astimezone()
+    yield Rule(f"{moment:%H:%M:%S}, the last {report.seconds:.3g} s", align="left", style="dim", characters="─")
     if report.http:
         yield _http_table(report)
     if report.edges:
@@ -100,26 +106,34 @@ def _sort_in(report: Report, name: str, metric: Any) -> None:
             _add_edge(report.edges[_edge_key(name, found)], metric.name, point, found)
         elif metric.name.startswith(("otel_ebpf.", "process.")):
             _add_agent(report, metric.name, point, found)
-        if hasattr(point, "bucket_counts"):
-            report.begin_ns = max(report.begin_ns, point.start_time_unix_nano)
+        if metric.WhichOneof("data") != "gauge" and data.aggregation_temporality == _DELTA:
+            report.begin_ns = min(report.begin_ns or point.start_time_unix_nano, point.start_time_unix_nano)
         report.end_ns = max(report.end_ns, point.time_unix_nano)
 
 
 def _peer(found: dict[str, Any]) -> str:
     name = found.get(names.SERVICE_PEER_NAME) or found.get(names.SERVER_ADDRESS) or found.get(names.PEER_TYPE, "?")
+    return plain(str(name))
+
+
+def _port(found: dict[str, Any]) -> str:
     port = found.get(names.SERVER_PORT)
-    return plain(f"{name}:{port}" if port else str(name))
+    return f":{port}" if port else ""
 
 
 def _http_key(name: str, role: str, found: dict[str, Any]) -> Key:
+    """Return a row's workload, arrow, other end and request; the port stands with the end that serves on it."""
     if names.OVERFLOW in found:
-        return name, role, "(beyond the cardinality limit)", "", ""
+        return name, "", "(beyond the cardinality limit)", ""
     route = found.get(names.HTTP_ROUTE) or found.get(names.URL_TEMPLATE) or ""
-    return name, role, _peer(found), str(found.get(names.HTTP_REQUEST_METHOD, "-")), plain(str(route))
+    request = plain(f"{found.get(names.HTTP_REQUEST_METHOD, '-')} {route}")
+    if role == "client":
+        return name, "→", _peer(found) + _port(found), request
+    return name + _port(found), "←", _peer(found), request
 
 
 def _edge_key(name: str, found: dict[str, Any]) -> Key:
-    return name, _peer(found) if names.OVERFLOW not in found else "(beyond the cardinality limit)"
+    return name, _peer(found) + _port(found) if names.OVERFLOW not in found else "(beyond the cardinality limit)"
 
 
 def _add_http(cell: Cell, point: Any, found: dict[str, Any]) -> None:
@@ -164,10 +178,10 @@ def _http_table(report: Report) -> Table:
         ),
     )  # fmt: skip
     rows = sorted(report.http.items(), key=lambda row: (-sum(row[1].counts), row[0]))
-    for (name, role, peer, method, route), cell in rows[:MOST_ROWS]:
+    for (name, arrow, peer, request), cell in rows[:MOST_ROWS]:
         count, errors = sum(cell.counts), int(cell.numbers["errors"])
         made.add_row(
-            Text(name, "bold"), "→" if role == "client" else "←", peer, f"{method} {route}", f"{count:,}",
+            Text(name, "bold"), arrow, peer, request, f"{count:,}",
             f"{count / report.seconds:,.1f}", Text(f"{errors:,}" if errors else "", "red"),
             duration(cell.quantile(0.5)), duration(cell.quantile(0.95)), duration(cell.high),
         )  # fmt: skip
@@ -225,6 +239,6 @@ def _agent_line(report: Report) -> Text:
         line.append(f", {size(agent[(table.MEMORY_USAGE.name,)])}")
     lost = {key[1:]: n for key, n in sorted(agent.items()) if key[0] == "record" and key[2] == "dropped" and n}
     for (stage, _, reason), n in lost.items():
-        line.append(f" · {n:,.0f} {stage}s dropped ({reason or 'no reason given'})", "bold yellow")
+        line.append(f" · {stage}: {n:,.0f} dropped ({reason or 'no reason given'})", "bold yellow")
     line.append("\n")
     return line

@@ -1,3 +1,4 @@
+# ruff: noqa: FURB136 - max() is a call, and this runs for every record
 """OTLP bytes of exchanges: one log record and one span each, assembled from parts that seldom change.
 
 In: an exchange, its shape and its place in a trace. Out: ``LogRecord`` and ``Span`` of opentelemetry-proto v1.
@@ -20,7 +21,6 @@ _IS_REMOTE: Final = 0x200
 
 # LogRecord: time_unix_nano 1, observed_time_unix_nano 11; flags 8, trace_id 9, span_id 10
 _LOG_TIMES: Final = struct.Struct("<cQcQ").pack
-_LOG_HEAD: Final = struct.Struct("<cQcQcI2s16s2s8s").pack
 _LOG_TIME: Final = wire.tag(1, wire.FIXED64)
 _LOG_OBSERVED: Final = wire.tag(11, wire.FIXED64)
 _LOG_FLAGS: Final = wire.tag(8, wire.FIXED32)
@@ -42,7 +42,9 @@ _SPAN_PARENT: Final = wire.tag(4, wire.LENGTH) + b"\x08"
 _REQUEST: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_REQUEST)
 _WAIT: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_WAIT)
 _RESPONSE: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_RESPONSE)
-_PHASES: Final = struct.Struct(f"<{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
+# The ordinary case: everything of a fixed length in one call.
+_LOG_HEAD: Final = struct.Struct("<cQcQcI2s16s2s8s").pack
+_LOG_ALL: Final = struct.Struct(f"<cQcQcI2s16s2s8s{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
 
 _EVENT: Final = 11
 """``Span.events``"""
@@ -57,7 +59,9 @@ _EVENT_CONNECT: Final = _event_prefix("ebpf.phase.connect")
 _EVENT_REQUEST: Final = _event_prefix("ebpf.phase.request")
 _EVENT_WAIT: Final = _event_prefix("ebpf.phase.wait")
 _EVENT_RESPONSE: Final = _event_prefix("ebpf.phase.response")
-_EVENTS: Final = struct.Struct(f"<{len(_EVENT_REQUEST)}sQ{len(_EVENT_WAIT)}sQ{len(_EVENT_RESPONSE)}sQ").pack
+_SPAN_ALL: Final = struct.Struct(
+    f"<2s16s2s8scQcQ2sI{len(_EVENT_REQUEST)}sQ{len(_EVENT_WAIT)}sQ{len(_EVENT_RESPONSE)}sQ"
+).pack
 _U64: Final = struct.Struct("<Q").pack
 
 
@@ -100,13 +104,11 @@ class Encoder:
         header, body, response_header, response_body = self._log_sizes
         h, b = exchange.request_header_bytes, exchange.request_body_bytes
         rh, rb = exchange.response_header_bytes, exchange.response_body_bytes
-        begin = exchange.request_first_ns or exchange.response_first_ns
-        end = exchange.response_last_ns or exchange.request_last_ns
-        took = (end - begin) / 1e6 if end > begin else 0.0
+        took = span_ns(exchange) / 1e6
         line = b"%b- %.3fms" % (shape.line, took) if rb is None else b"%b%d %.3fms" % (shape.line, rb, took)
         return b"".join(
             (
-                _log_head(begin + offset_ns, observed_ns, trace),
+                _log_fixed(exchange, trace, offset_ns, observed_ns),
                 SEVERITIES[severity],
                 b"" if h is None else header[h],
                 b"" if b is None else body[b],
@@ -114,7 +116,6 @@ class Encoder:
                 b"" if rb is None else response_body[rb],
                 self._log_peer_port[exchange.remote_port],
                 self._log_rtt[exchange.srtt_us] if exchange.srtt_us else b"",
-                phases(exchange),
                 self._body[len(line)],
                 line,
             )
@@ -124,29 +125,45 @@ class Encoder:
         """Return a ``Span`` without ``Shape.span``; *offset_ns* turns the exchange's times into Unix time."""
         body, response_body = self._span_sizes
         b, rb = exchange.request_body_bytes, exchange.response_body_bytes
-        begin = exchange.request_first_ns or exchange.response_first_ns
-        end = exchange.response_last_ns or exchange.request_last_ns
-        trace_id, span_id, parent, state, _ = context
-        flags = _SAMPLED | _HAS_IS_REMOTE | _IS_REMOTE if parent else _SAMPLED | _HAS_IS_REMOTE
+        _, _, parent, state, _ = context
         return b"".join(
             (
-                _SPAN_HEAD(
-                    _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
-                    _SPAN_START, begin + offset_ns, _SPAN_END, (max(begin, end)) + offset_ns,
-                    _SPAN_FLAGS, flags,
-                ),
+                _span_fixed(exchange, context, offset_ns),
                 _SPAN_PARENT + parent if parent else b"",
                 self._state[len(state)] + state if state else b"",
                 b"" if b is None else body[b],
                 b"" if rb is None else response_body[rb],
                 self._span_peer_port[exchange.remote_port],
-                events(exchange, offset_ns),
             )
-        )  # fmt: skip
+        )
+
+
+def span_ns(exchange: Exchange) -> int:
+    """Return first byte seen to last byte seen, in ns."""
+    begin = exchange.request_first_ns or exchange.response_first_ns
+    end = exchange.response_last_ns or exchange.request_last_ns
+    return end - begin if end > begin else 0
+
+
+def _log_fixed(exchange: Exchange, trace: LogTrace | None, offset_ns: int, observed_ns: int) -> bytes:
+    """Return times, identity and phases of a ``LogRecord``.
+
+    An answer that came before the request had ended leaves no time to wait: 0, never less.
+    """
+    sent, asked = exchange.request_first_ns, exchange.request_last_ns
+    answered, done = exchange.response_first_ns, exchange.response_last_ns
+    if trace is None or exchange.handshake_ns or not (sent and asked and answered and done):
+        return _log_head((sent or answered) + offset_ns, observed_ns, trace) + _phases(exchange)
+    trace_id, span_id, sampled = trace
+    wait = answered - asked
+    return _LOG_ALL(
+        _LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns,
+        _LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id,
+        _REQUEST, (asked - sent) / 1e9, _WAIT, wait / 1e9 if wait > 0 else 0.0, _RESPONSE, (done - answered) / 1e9,
+    )  # fmt: skip
 
 
 def _log_head(time_ns: int, observed_ns: int, trace: LogTrace | None) -> bytes:
-    """Return times, flags, trace id and span id of a ``LogRecord``."""
     if trace is None:
         return _LOG_TIMES(_LOG_TIME, time_ns, _LOG_OBSERVED, observed_ns)
     trace_id, span_id, sampled = trace
@@ -156,22 +173,8 @@ def _log_head(time_ns: int, observed_ns: int, trace: LogTrace | None) -> bytes:
     )  # fmt: skip
 
 
-def phases(exchange: Exchange) -> bytes:
-    """Return the durations of the phases that are known, in seconds, as attributes of a ``LogRecord``.
-
-    An answer that came before the request had ended leaves no time to wait: 0, never less.
-    """
-    sent, asked = exchange.request_first_ns, exchange.request_last_ns
-    answered, done = exchange.response_first_ns, exchange.response_last_ns
-    if not (sent and asked and answered and done) or exchange.handshake_ns:
-        return _some_phases(exchange)
-    wait = answered - asked
-    return _PHASES(
-        _REQUEST, (asked - sent) / 1e9, _WAIT, wait / 1e9 if wait > 0 else 0.0, _RESPONSE, (done - answered) / 1e9
-    )
-
-
-def _some_phases(exchange: Exchange) -> bytes:
+def _phases(exchange: Exchange) -> bytes:
+    """Return the phases that are known."""
     sent, asked = exchange.request_first_ns, exchange.request_last_ns
     answered, done = exchange.response_first_ns, exchange.response_last_ns
     found = []
@@ -186,13 +189,28 @@ def _some_phases(exchange: Exchange) -> bytes:
     return wire.key_values(LOG_ATTRIBUTES, ((key, ns / 1e9) for key, ns in found))
 
 
-def events(exchange: Exchange, offset_ns: int) -> bytes:
-    """Return one span event where each phase begins; *offset_ns* turns the exchange's times into Unix time."""
+def _span_fixed(exchange: Exchange, context: SpanContext, offset_ns: int) -> bytes:
+    """Return identity, times, flags and events of a ``Span``: one event where each phase begins."""
+    trace_id, span_id, parent, _, _ = context
+    flags = _SAMPLED | _HAS_IS_REMOTE | _IS_REMOTE if parent else _SAMPLED | _HAS_IS_REMOTE
     sent, asked, answered = exchange.request_first_ns, exchange.request_last_ns, exchange.response_first_ns
-    if sent and asked and answered and not exchange.handshake_ns:
-        return _EVENTS(
-            _EVENT_REQUEST, sent + offset_ns, _EVENT_WAIT, asked + offset_ns, _EVENT_RESPONSE, answered + offset_ns
-        )
+    begin = (sent or answered) + offset_ns
+    end = (exchange.response_last_ns or asked) + offset_ns
+    if exchange.handshake_ns or not (sent and asked and answered):
+        return _SPAN_HEAD(
+            _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
+            _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
+        ) + _events(exchange, offset_ns)  # fmt: skip
+    return _SPAN_ALL(
+        _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
+        _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
+        _EVENT_REQUEST, begin, _EVENT_WAIT, asked + offset_ns, _EVENT_RESPONSE, answered + offset_ns,
+    )  # fmt: skip
+
+
+def _events(exchange: Exchange, offset_ns: int) -> bytes:
+    """Return the events of the phases that are known."""
+    sent, asked, answered = exchange.request_first_ns, exchange.request_last_ns, exchange.response_first_ns
     starts = ((_EVENT_REQUEST, sent), (_EVENT_WAIT, asked), (_EVENT_RESPONSE, answered))
     found = b"".join(prefix + _U64(at + offset_ns) for prefix, at in starts if at)
     if exchange.handshake_ns and sent:

@@ -48,14 +48,14 @@ def encode(snapshot: Snapshot, version: str) -> bytes:
     scope_field = scope(version)
     parts: list[bytes] = []
     for resource, metrics in snapshot.rows:
-        parts += enclose(resource, scope_field, [_metric(metric, snapshot.offset_ns) for metric in metrics])
+        parts += enclose(resource, scope_field, [_metric(metric) for metric in metrics])
     return b"".join(parts)
 
 
-def _metric(metric: Metric, offset_ns: int) -> bytes:
+def _metric(metric: Metric) -> bytes:
     """Return ``ScopeMetrics.metrics``."""
     row = metric.instrument
-    points = b"".join(_points(metric, offset_ns))
+    points = b"".join(_points(metric))
     temporality = b"" if row.kind is Kind.GAUGE else _enum(2, _DELTA if metric.delta else _CUMULATIVE)
     monotonic = _enum(3, 1) if row.kind is Kind.COUNTER else b""
     field = {Kind.GAUGE: _GAUGE, Kind.HISTOGRAM: _HISTOGRAM}.get(row.kind, _SUM)
@@ -67,31 +67,31 @@ def _description(row: Instrument) -> bytes:
     return wire.text(1, row.name) + wire.text(2, row.description) + wire.text(3, row.unit)
 
 
-def _points(metric: Metric, offset_ns: int) -> Iterator[bytes]:
+def _points(metric: Metric) -> Iterator[bytes]:
     row = metric.instrument
     for point in metric.points:
         value = point.value
         if isinstance(value, HistogramValue):
-            yield wire.lengthy(1, _histogram(row, point, value, offset_ns))
+            yield wire.lengthy(1, _histogram(row, point, value))
         else:
-            yield wire.lengthy(1, _number(row, point, value, offset_ns))
+            yield wire.lengthy(1, _number(row, point, value))
 
 
-def _number(row: Instrument, point: Point, value: int, offset_ns: int) -> bytes:
+def _number(row: Instrument, point: Point, value: int) -> bytes:
     """Return a ``NumberDataPoint``; a gauge has no start."""
     number = (
         wire.double(4, value / row.scale) if row.scale != 1 else wire.tag(6, wire.FIXED64) + struct.pack("<q", value)
     )
-    start = b"" if row.kind is Kind.GAUGE else wire.fixed64(2, point.start_ns + offset_ns)
-    return start + wire.fixed64(3, point.time_ns + offset_ns) + number + point.labels.encoded(7)
+    start = b"" if row.kind is Kind.GAUGE else wire.fixed64(2, point.start_ns)
+    return start + wire.fixed64(3, point.time_ns) + number + point.labels.encoded(7)
 
 
-def _histogram(row: Instrument, point: Point, value: HistogramValue, offset_ns: int) -> bytes:
+def _histogram(row: Instrument, point: Point, value: HistogramValue) -> bytes:
     """Return a ``HistogramDataPoint``."""
     scale = row.scale
     return b"".join(
         (
-            _TIMES(_START, point.start_ns + offset_ns, _TIME, point.time_ns + offset_ns),
+            _TIMES(_START, point.start_ns, _TIME, point.time_ns),
             _COUNT(
                 _COUNT_TAG, value.count, _SUM_TAG, value.total / scale,
                 _MIN_TAG, value.low / scale, _MAX_TAG, value.high / scale,

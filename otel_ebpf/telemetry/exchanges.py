@@ -13,7 +13,7 @@ from otel_ebpf.telemetry import http
 from otel_ebpf.telemetry.aggregate import Aggregate
 from otel_ebpf.telemetry.edges import Edge, Edges, W
 from otel_ebpf.telemetry.policy import Policy
-from otel_ebpf.telemetry.series import HttpSeries
+from otel_ebpf.telemetry.series import HttpSeries, Instant
 
 MOST_LINES: Final = 4096
 """Request lines kept with their series, about 250 B each; twice as many can be alive for a moment. A service that never
@@ -26,10 +26,14 @@ Line = tuple[bytes, bytes, bytes]
 
 
 class ExchangeCounter(Generic[W]):
-    """Counts exchanges. ``count`` costs half a microsecond when the request line is known."""
+    """Counts exchanges. ``count`` costs half a microsecond when the request line is known.
 
-    def __init__(self, aggregate: Aggregate, edges: Edges[W], policy: Policy, now_ns: int) -> None:
-        self.now_ns = now_ns
+    Attributes:
+        now: Time of the present turn of the loop.
+    """
+
+    def __init__(self, aggregate: Aggregate, edges: Edges[W], policy: Policy, now: Instant) -> None:
+        self.now = now
         self._aggregate = aggregate
         self._edges = edges
         self._policy = policy
@@ -138,7 +142,7 @@ class ExchangeCounter(Generic[W]):
         if series is None:
             attributes = http.series_attributes(edge.attributes, facts, client=edge.client)
             family = self._aggregate.http["client" if edge.client else "server"]
-            series = family.get(edge.resource, attributes, self.now_ns)
+            series = family.get(edge.resource, attributes, self.now)
             if len(self._known) < MOST_LINES:
                 self._known[key] = series
         return series
@@ -177,8 +181,10 @@ def values_of(exchange: Exchange) -> tuple[int, int, int, int, int, int]:
 
 def duration_ns(exchange: Exchange) -> int:
     """Return first byte of the request to last byte seen, in ns; -1 when the beginning was not seen."""
-    end = exchange.response_last_ns or exchange.request_last_ns
-    return max(end - exchange.request_first_ns, 0) if exchange.request_first_ns and end else -1
+    begin, end = exchange.request_first_ns, exchange.response_last_ns or exchange.request_last_ns
+    if not begin or not end:
+        return -1
+    return end - begin if end > begin else 0
 
 
 def first_byte_ns(exchange: Exchange) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_ebpf.config import Settings
+from otel_ebpf.errors import AgentError, SettingError
 from otel_ebpf.telemetry.batch import LOGS, METRICS, SPANS
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.worker import Exporter, InlineWorker, ThreadWorker, Worker
@@ -27,7 +28,7 @@ def make_workers(settings: Settings, ledger: Ledger, *, inline: bool = False) ->
         inline: Export in the caller's thread: replay, whose output must not depend on timing.
 
     Raises:
-        SettingError: The file of ``otlp_file`` cannot be written.
+        SettingError: The file of ``otlp_file`` cannot be written, or the SDK refuses an ``OTEL_EXPORTER_OTLP_*``.
     """
     destinations: dict[str, list[str]] = {}
     for signal in SIGNALS:
@@ -36,10 +37,19 @@ def make_workers(settings: Settings, ledger: Ledger, *, inline: bool = False) ->
             destinations.setdefault(name, []).append(signal)
     workers: dict[str, Worker] = {}
     for name, signals in destinations.items():
-        exporter = _EXPORTERS[name](settings, signals)
+        exporter = _made(name, settings, signals)
         worker = InlineWorker(name, exporter, ledger) if inline else ThreadWorker(name, exporter, ledger)
         workers |= dict.fromkeys(signals, worker)
     return workers
+
+
+def _made(name: str, settings: Settings, signals: list[str]) -> Exporter:
+    try:
+        return _EXPORTERS[name](settings, signals)
+    except AgentError:
+        raise
+    except Exception as error:  # the SDK has no error of its own for a variable that it cannot read
+        raise SettingError(f"OTEL_EXPORTER_OTLP_*: {error}") from error
 
 
 def _destination(settings: Settings, signal: str) -> str:

@@ -14,6 +14,7 @@ from otel_ebpf.telemetry import names, wire
 from otel_ebpf.telemetry.aggregate import Aggregate
 from otel_ebpf.telemetry.instruments import Instrument
 from otel_ebpf.telemetry.ledger import Ledger
+from otel_ebpf.telemetry.series import Instant
 
 Reading = tuple[wire.Attributes, int]
 """Attributes and the value now."""
@@ -88,11 +89,11 @@ class HealthCheck:
         self._ledger = ledger
         self._aggregate = aggregate
 
-    def observe(self, now_ns: int) -> None:
+    def observe(self, now: Instant) -> None:
         """Ask everyone, and set what the instruments read."""
         for row, readings in self._readings():
             values = ((self._aggregate.own, attributes, value) for attributes, value in readings)
-            self._aggregate.observe(row, values, now_ns)
+            self._aggregate.observe(row, values, now)
 
     def _readings(self) -> Iterable[tuple[Instrument, list[Reading]]]:
         rows = self._ledger.rows()

@@ -8,10 +8,21 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from otel_ebpf.telemetry import names, wire
 from otel_ebpf.telemetry.instruments import Instrument
+
+
+class Instant(NamedTuple):
+    """One moment on both clocks, in ns: since boot, by which things age, and Unix time, which is told.
+
+    What is told once is not reckoned again later: the offset between the clocks changes, and a backend takes a total
+    with another start for another total.
+    """
+
+    monotonic_ns: int
+    unix_ns: int
 
 
 @runtime_checkable
@@ -70,7 +81,7 @@ class HistogramValue:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One data point; times are ns since boot."""
+    """One data point; times are Unix times in ns."""
 
     labels: Labels
     start_ns: int
@@ -137,27 +148,27 @@ class Histogram:
 
 
 class Series:
-    """What all series have in common; times are ns since boot.
+    """What all series have in common.
 
     Attributes:
         resource: The workload.
         labels: The attributes.
-        start_ns: Since when its total counts, or in delta temporality its next difference.
-        touched_ns: When it was last found changed.
+        start_ns: Since when its total counts, or in delta temporality its next difference; Unix time.
+        touched_ns: When it was last found changed, ns since boot.
     """
 
     __slots__ = ("labels", "resource", "start_ns", "touched_ns")
 
-    def __init__(self, resource: Resource, attributes: wire.Attributes, now_ns: int) -> None:
+    def __init__(self, resource: Resource, attributes: wire.Attributes, now: Instant) -> None:
         self.resource = resource
         self.labels = Labels(attributes)
-        self.start_ns = self.touched_ns = now_ns
+        self.touched_ns, self.start_ns = now
 
     def changed(self) -> bool:
         """Tell whether something came in since the last call of ``points``."""
         raise NotImplementedError
 
-    def points(self, now_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
+    def points(self, unix_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
         """Return the points of this collection, none when there is nothing to tell."""
         raise NotImplementedError
 
@@ -171,8 +182,8 @@ class NumberSeries(Series):
 
     __slots__ = ("_fresh", "_sent", "instrument", "value")
 
-    def __init__(self, instrument: Instrument, resource: Resource, attributes: wire.Attributes, now_ns: int) -> None:
-        super().__init__(resource, attributes, now_ns)
+    def __init__(self, instrument: Instrument, resource: Resource, attributes: wire.Attributes, now: Instant) -> None:
+        super().__init__(resource, attributes, now)
         self.instrument = instrument
         self.value = self._sent = 0
         self._fresh = True
@@ -181,14 +192,14 @@ class NumberSeries(Series):
         """Tell whether the value is another one, or was never told."""
         return self._fresh or self.value != self._sent
 
-    def points(self, now_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
+    def points(self, unix_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
         """Return the total, or the difference since the last collection."""
         delta, changed = is_delta(self.instrument), self.changed()
-        point = Point(self.labels, self.start_ns, now_ns, self.value - self._sent if delta else self.value)
+        point = Point(self.labels, self.start_ns, unix_ns, self.value - self._sent if delta else self.value)
         self._sent, self._fresh = self.value, False
         if not delta:
             return [(self.instrument, point)]
-        self.start_ns = now_ns
+        self.start_ns = unix_ns
         return [(self.instrument, point)] if changed else []
 
 
@@ -197,8 +208,8 @@ class HistogramSeries(Series):
 
     __slots__ = ("_told", "histogram", "instrument")
 
-    def __init__(self, instrument: Instrument, resource: Resource, attributes: wire.Attributes, now_ns: int) -> None:
-        super().__init__(resource, attributes, now_ns)
+    def __init__(self, instrument: Instrument, resource: Resource, attributes: wire.Attributes, now: Instant) -> None:
+        super().__init__(resource, attributes, now)
         self.instrument = instrument
         self.histogram = Histogram(instrument.bounds)
         self._told = 0
@@ -207,17 +218,17 @@ class HistogramSeries(Series):
         """Tell whether a value was counted since the last collection."""
         return self.histogram.count != self._told
 
-    def points(self, now_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
+    def points(self, unix_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
         """Return what was counted since the start, or since the last collection."""
         delta = is_delta(self.instrument)
         points = (
-            [(self.instrument, Point(self.labels, self.start_ns, now_ns, self.histogram.value()))]
+            [(self.instrument, Point(self.labels, self.start_ns, unix_ns, self.histogram.value()))]
             if self.histogram.count
             else []
         )
         if delta:
             self.histogram.reset()
-            self.start_ns = now_ns
+            self.start_ns = unix_ns
         self._told = self.histogram.count
         return points
 
@@ -244,9 +255,9 @@ class HttpSeries(Series):
         role: str,
         resource: Resource,
         attributes: wire.Attributes,
-        now_ns: int,
+        now: Instant,
     ) -> None:
-        super().__init__(resource, attributes, now_ns)
+        super().__init__(resource, attributes, now)
         with_role = Labels((*attributes, (names.ROLE, role)))
         self._instruments = instruments
         self._role_labels = tuple(with_role if names.ROLE in row.attributes else self.labels for row in instruments)
@@ -267,15 +278,15 @@ class HttpSeries(Series):
         """Tell whether an exchange was folded since the last collection."""
         return self.exchanges != self._told
 
-    def points(self, now_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
+    def points(self, unix_ns: int, is_delta: Callable[[Instrument], bool]) -> list[tuple[Instrument, Point]]:
         """Return the points of those histograms that have values."""
         points = []
         for row, labels, histogram in zip(self._instruments, self._role_labels, self.histograms, strict=True):
             if histogram.count:
-                points.append((row, Point(labels, self.start_ns, now_ns, histogram.value())))
+                points.append((row, Point(labels, self.start_ns, unix_ns, histogram.value())))
                 if is_delta(row):
                     histogram.reset()
         if is_delta(self._instruments[0]):
-            self.start_ns = now_ns
+            self.start_ns = unix_ns
         self._told = self.exchanges
         return points

@@ -24,7 +24,7 @@ from otel_ebpf.telemetry.exchanges import ExchangeCounter
 from otel_ebpf.telemetry.health import Health, HealthCheck
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.policy import Policy
-from otel_ebpf.telemetry.series import Resource, WorkloadLike
+from otel_ebpf.telemetry.series import Instant, Resource, WorkloadLike
 from otel_ebpf.telemetry.shape import Shapes
 from otel_ebpf.telemetry.trace import Tracer, make_sampler
 from otel_ebpf.telemetry.worker import Worker
@@ -79,8 +79,9 @@ class Telemetry(Generic[W]):
         )
         self._edges = Edges(enricher, self._aggregate)
         policy = _policy(settings, self._workers)
-        self._exchanges = ExchangeCounter(self._aggregate, self._edges, policy, now_ns)
-        self._connections = ConnectionCounter(self._aggregate, self._edges, now_ns)
+        now = self._instant(now_ns)
+        self._exchanges = ExchangeCounter(self._aggregate, self._edges, policy, now)
+        self._connections = ConnectionCounter(self._aggregate, self._edges, now)
         self._shapes = Shapes(self._edges, self._exchanges, exclude_instrumented=settings.exclude_instrumented)
         self._details = Details(
             policy=policy,
@@ -122,7 +123,7 @@ class Telemetry(Generic[W]):
     def looped(self, duration_ns: int) -> None:
         """Take how long one turn of the loop worked."""
         aggregate = self._aggregate
-        aggregate.histogram(table.LOOP_DURATION, aggregate.own, (), self._exchanges.now_ns).histogram.add(duration_ns)
+        aggregate.histogram(table.LOOP_DURATION, aggregate.own, (), self._exchanges.now).histogram.add(duration_ns)
 
     def tick(self, now_ns: int) -> None:
         """Send what is due: logs and spans that have waited, metrics when their interval is over. Called every turn."""
@@ -133,21 +134,24 @@ class Telemetry(Generic[W]):
             self.collect()
 
     def _at(self, now_ns: int) -> None:
-        self._exchanges.now_ns = self._connections.now_ns = self._details.now_ns = now_ns
-        self._details.offset_ns = self._clock.wall_ns(now_ns) - now_ns
+        now = self._exchanges.now = self._connections.now = self._instant(now_ns)
+        self._details.now_ns, self._details.offset_ns = now_ns, now.unix_ns - now_ns
+
+    def _instant(self, now_ns: int) -> Instant:
+        return Instant(now_ns, self._clock.wall_ns(now_ns))
 
     def collect(self) -> None:
         """Send all metrics now, and ask the enrichment anew from here on."""
-        now_ns = self._exchanges.now_ns
+        now = self._exchanges.now
         self.settle()
         if METRICS in self._workers:
             self._connections.observe_active(self._active())
-            self._health.observe(now_ns)
-        snapshot = self._aggregate.collect(now_ns, self._details.offset_ns)
+            self._health.observe(now)
+        snapshot = self._aggregate.collect(now)
         for part in (self._exchanges, self._connections, self._shapes, self._edges):
             part.refresh()
-        if now_ns - self._aged_ns >= self._ttl_ns:
-            self._aged_ns = now_ns
+        if now.monotonic_ns - self._aged_ns >= self._ttl_ns:
+            self._aged_ns = now.monotonic_ns
             self._edges.enricher.age()
         if METRICS in self._workers and snapshot.rows:
             self._send(encode_metrics.request(snapshot, self._version))
@@ -168,9 +172,17 @@ class Telemetry(Generic[W]):
         """Send everything that is left and close the exporters; after this the ledger closes exactly."""
         self._at(self._clock.monotonic_ns())
         self._details.flush()
+        workers = dict.fromkeys(self._workers.values())
+        metrics = self._workers.get(METRICS)
+        for worker in workers:
+            if worker is not metrics:
+                worker.close(timeout_s)
+        if metrics is None:
+            self.settle()
+            return
+        metrics.drain(timeout_s / 2)  # so that the ledger, which is sent with the metrics, says what became of the rest
         self.collect()
-        for worker in dict.fromkeys(self._workers.values()):
-            worker.close(timeout_s)
+        metrics.close(timeout_s / 2)
 
 
 def _temporality(settings: Settings) -> str:

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from hashlib import blake2s
 from typing import Final
 
-from otel_ebpf.protocols.exchange import Exchange, TraceContext
+from otel_ebpf.protocols.exchange import Exchange
 
 _KEY: Final = struct.Struct("<16sQQ").pack
 
 ALWAYS: Final = 1 << 64
 """A trace id's lower half is always below this."""
 
-Sampler = Callable[[TraceContext | None, bytes], bool]
+Sampler = Callable[[bool | None, bytes], bool]
+"""From the caller's decision (None: none, or left open) and the trace id to whether there is a span."""
 
 
 SpanContext = tuple[bytes, bytes, bytes, bytes, bool]
@@ -38,9 +39,9 @@ def make_sampler(name: str, ratio: float) -> Sampler:
     bound = {"always_on": ALWAYS, "always_off": 0, "traceidratio": threshold(ratio)}[name.removeprefix("parentbased_")]
     follows = name.startswith("parentbased_")
 
-    def sample(parent: TraceContext | None, trace_id: bytes) -> bool:
-        if follows and parent is not None and parent.sampled is not None:
-            return parent.sampled
+    def sample(decided: bool | None, trace_id: bytes) -> bool:  # noqa: FBT001 - a type alias knows no names
+        if follows and decided is not None:
+            return decided
         return bound == ALWAYS or int.from_bytes(trace_id[8:], "big") < bound
 
     return sample
@@ -68,6 +69,6 @@ class Tracer:
         if parent is None or len(parent.trace_id) != 16 or len(parent.span_id) != 8:
             trace_id = digest[:16]
             return trace_id, digest[16:24], b"", b"", self._sampler(None, trace_id)
-        sampled = self._sampler(parent, parent.trace_id)
+        sampled = self._sampler(parent.sampled, parent.trace_id)
         state = parent.state if parent.state.isascii() else b""
         return parent.trace_id, digest[16:24], parent.span_id, state, sampled

@@ -73,6 +73,9 @@ class Worker(Protocol):
     def submit(self, request: Request) -> None:
         """Take a request."""
 
+    def drain(self, timeout_s: float) -> None:
+        """Wait until all that was taken has its fate, but not longer."""
+
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in that time, and count the rest as dropped."""
 
@@ -84,6 +87,11 @@ class Account:
         self._name = name
         self._ledger = ledger
         self._failing: set[str] = set()
+
+    @property
+    def failing(self) -> bool:
+        """Whether some signal was not delivered the last time."""
+        return bool(self._failing)
 
     def seen(self, request: Request) -> None:
         """Count what comes in; the exchanges behind logs and spans were counted before they were records."""
@@ -141,6 +149,9 @@ class InlineWorker:
         self._account.seen(request)
         self._account.done(request, run(self._exporter, request))
 
+    def drain(self, timeout_s: float) -> None:
+        """Nothing waits."""
+
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - nothing waits
         """Close the exporter."""
         self._exporter.close()
@@ -173,7 +184,7 @@ class ThreadWorker:
                 return
             self._weigh(request, 1)
             self._queue.append(request)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _fits(self, request: Request) -> bool:
         bound, waiting = self._bounds[request.signal], self._waiting[request.signal]
@@ -203,6 +214,7 @@ class ThreadWorker:
                 self._current = None
                 self._weigh(request, -1)
                 self._account.done(request, result)
+                self._changed.notify_all()
                 if self._closing and result.error is not None:
                     return
 
@@ -214,6 +226,15 @@ class ThreadWorker:
                 return None
             self._current = self._queue.popleft()
             return self._current
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until all that was taken has its fate, but not longer, and not for a receiver that fails."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle or self._account.failing, timeout_s)
+
+    @property
+    def _idle(self) -> bool:
+        return not self._queue and self._current is None
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in that time; a receiver that fails now is not tried again."""

@@ -35,7 +35,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "enrich": ("enrich", "records", "config", "settings_parse", "clock"),
     "telemetry": ("telemetry", "records", "protocols.exchange", "enrich", "config", "clock", "errors"),
     "node_health": ("kernel", "telemetry.health", "config"),
-    "recording": ("records", "errors"),
+    "recording": ("records", "errors", "kernel.layout"),
     "pipeline": ("kernel_ledger", "flows", "records", "clock"),
     "check": ("kernel.probes", "privileges"),
     "cli": ("agent", "check", "config", "settings_docs", "errors", "privileges"),

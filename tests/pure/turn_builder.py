@@ -1,7 +1,7 @@
 """A model of the kernel's turn rules: plays the calls of a connection, gives the bytes of the ring.
 
-It follows ``bpf/include/exchange.h`` and ``segment.h`` rule by rule, so that any way to cut a conversation into calls can be tested
-without a kernel.
+It follows ``bpf/include/exchange.h`` and ``segment.h`` rule by rule, so that any way to cut a conversation into calls
+can be tested without a kernel.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Conversation:
             self._emit(C["TURN_CLOSED"] | flags)
         return self
 
-    def bytes(self) -> bytes:
+    def sent(self) -> bytes:
         """All that the ring got so far."""
         return b"".join(self.ring)
 
@@ -170,7 +170,7 @@ class Conversation:
             self.flags |= GAP[part]
         elif self.wide_flow or (part == REQUEST and self.wide_head):
             self._segments(part, position, data)
-        if part == RESPONSE:
+        if part == RESPONSE and run.size > len(data):
             self._tail(data, readable=readable)
 
     def _search(self) -> None:

@@ -87,18 +87,23 @@ def agent_command() -> list[str | Path]:
 
 @contextmanager
 def running_agent(
-    folder: Path, settings: Mapping[str, str] | None = None, *, arguments: tuple[str, ...] = (), show: bool = False
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    command: tuple[str, ...] = ("run",),
+    arguments: tuple[str, ...] = (),
+    show: bool = False,
 ) -> Iterator[Agent]:
     """The agent from when it captures on; *settings* go on top of :data:`EVERYTHING` (all signals to its file).
 
-    With *show* its standard output goes where this process's does, and only its standard error to its log. Needs root.
+    *command* is ``("record", path)`` to record at the same time. With *show* its standard output goes where this process's does, and only its standard error to its log. Needs root.
     Raises ChildFailedError when it ends, or does not say that it is capturing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "out.jsonl"
     environment = {"OTEL_EBPF_OTLP_FILE": str(file), **EVERYTHING, **(settings or {})}
-    command = [*agent_command(), "run", *arguments]
-    with Child(command, log=folder / "agent.log", environment=environment, folder=folder, show=show) as child:
+    whole = [*agent_command(), *command, *arguments]
+    with Child(whole, log=folder / "agent.log", environment=environment, folder=folder, show=show) as child:
         child.wait_until(lambda: bool(_CAPTURING.search(child.output())), "capturing", _READY_S)
         agent = Agent(child, file)
         try:

@@ -29,12 +29,16 @@ def collector_binary() -> Path:
 
 
 class Collector:
-    """One Collector on free ports of its own, which it keeps when it is stopped and started again."""
+    """One Collector on free ports of its own, which it keeps when it is stopped and started again.
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    With *discard* it throws away what it gets instead of writing it to its file.
+    """
+
+    def __init__(self, binary: Path, folder: Path, *, discard: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._binary = binary
         self._folder = folder
+        self._exporter = "nop" if discard else "file"
         self._child: Child | None = None
         self._health = free_port()
         self.grpc_port = free_port()
@@ -115,7 +119,7 @@ class Collector:
             return False
 
     def _config(self) -> str:
-        pipeline = "{ receivers: [otlp], exporters: [file] }"
+        pipeline = f"{{ receivers: [otlp], exporters: [{self._exporter}] }}"
         return f"""\
 receivers:
   otlp:
@@ -124,6 +128,7 @@ receivers:
       http: {{ endpoint: "127.0.0.1:{self.http_port}" }}
 exporters:
   file: {{ path: "{self._folder}/out.jsonl", append: true, flush_interval: 100ms }}
+  nop:
 extensions:
   health_check: {{ endpoint: "127.0.0.1:{self._health}" }}
 service:

@@ -112,7 +112,7 @@ class Telemetry:
         return [log for log in self.logs if log.event_name == _EXCHANGE_EVENT and _has(log, wanted)]
 
     def exchange_counts(self, role: str, **attributes: Value) -> Counter[Exchange]:
-        """The exchange records as the clients count them; a size that is absent counts as -1."""
+        """The exchange records as the clients count them; an absent size is -1, other absent things empty or 0."""
         return Counter(_exchange(log.attributes) for log in self.exchanges(role, **attributes))
 
     def series(self, metric: str, **attributes: Value) -> dict[tuple[Any, ...], tuple[float, int]]:
@@ -136,10 +136,9 @@ class Telemetry:
 
 
 def _exchange(attributes: Mapping[str, Value]) -> Exchange:
-    method = attributes.get("http.request.method_original", attributes["http.request.method"])
     return Exchange(
-        method,
-        attributes["url.path"],
+        attributes.get("http.request.method_original", attributes.get("http.request.method", "")),
+        attributes.get("url.path", ""),
         attributes.get("http.response.status_code", 0),
         attributes.get("http.response.body.size", -1),
         attributes.get("http.request.body.size", -1),

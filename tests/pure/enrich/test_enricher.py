@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from importlib.metadata import version
 from ipaddress import ip_address
 from typing import Final
 
@@ -35,6 +36,7 @@ class Facts:
             50: ProcessFacts("otelcol", "/otelcol"),
             99: ProcessFacts("python3.11", "/usr/bin/python3.11"),
         }
+        self.networks = {10: (b"\x7f\0\0\1", b"\x0a\0\0\5", b"\xac\x11\0\1"), 20: (b"\xac\x11\0\2",)}
         self.containers: dict[int, ContainerFacts] = {200: WEB, 400: POD}
 
     def host(self) -> HostFacts:
@@ -49,6 +51,10 @@ class Facts:
         """Return a container."""
         assert tgid >= 0
         return self.containers.get(cgroup_id)
+
+    def addresses(self, tgid: int) -> tuple[bytes, ...]:
+        """Return the addresses of a process's network namespace."""
+        return self.networks.get(tgid, ())
 
 
 def edge(
@@ -138,6 +144,25 @@ def test_resource_attributes_describe_the_place_and_never_a_foreign_service() ->
     }
 
 
+def test_the_agent_has_a_resource_of_its_own() -> None:
+    """OTEL_SERVICE_NAME and all of OTEL_RESOURCE_ATTRIBUTES are true of the agent."""
+    given = (("service.namespace", "monitoring"), ("k8s.pod.name", "otel-ebpf-x"))
+    found = enricher(service_name="watcher", resource_attributes=given).agent
+    assert (found.service_name, found.service_namespace, found.service_instance_id) == (
+        "watcher",
+        "monitoring",
+        "node-1",
+    )
+    assert dict(found.attributes) == {
+        "host.name": "node-1",
+        "k8s.pod.name": "otel-ebpf-x",
+        "service.instance.id": "node-1",
+        "service.name": "watcher",
+        "service.namespace": "monitoring",
+        "service.version": version("otel-ebpf"),
+    }
+
+
 def test_processes_of_one_executable_are_one_workload() -> None:
     """Workers of one server do not make Resources of their own; the same object comes back."""
     found = enricher()
@@ -170,6 +195,8 @@ def test_workloads_are_bounded_and_old_ones_make_room(
         (replace(CURL, netns=2), Peer("loopback", None, None, None)),
         (edge(30, ROLE_CLIENT, "172.17.0.1", "172.17.0.2", 3000), Peer("node", "shop-web-1", None, None)),
         (edge(30, ROLE_CLIENT, "172.17.0.1", "172.17.0.2", 3001), Peer("node", None, None, None)),
+        (edge(30, ROLE_CLIENT, "172.17.0.1", "10.0.0.5", 9), Peer("loopback", None, None, None)),
+        (edge(20, ROLE_CLIENT, "172.17.0.2", "10.0.0.5", 9, netns=2), Peer("node", None, None, None)),
         (edge(30, ROLE_CLIENT, "172.17.0.2", "172.17.0.2", 3000), Peer("loopback", "shop-web-1", None, None)),
         (edge(30, ROLE_CLIENT, "10.0.0.5", "93.184.216.34", 443), Peer("external", None, None, None)),
         (edge(30, ROLE_CLIENT, "10.0.0.5", "0.0.0.0", 443), Peer("unknown", None, None, None)),  # noqa: S104
@@ -204,6 +231,41 @@ def test_a_listener_names_the_server_before_its_first_request() -> None:
     found.learn_listener(Listener(netns=1, port=81, tgid=40, address=b"\x7f\0\0\2"))
     assert found.peer(replace(CURL, remote_address=b"\x7f\0\0\2", server_port=81)).name == "app"
     assert found.peer(replace(CURL, server_port=81)).name is None
+
+
+def test_a_wildcard_listener_serves_every_address_of_its_namespace() -> None:
+    """A container's server is named from the first connection of a client elsewhere on the node."""
+    found = enricher()
+    found.learn_listener(Listener(netns=2, port=3000, tgid=20, address=b"\0" * 4))
+    client = edge(30, ROLE_CLIENT, "172.17.0.1", "172.17.0.2", 3000)
+    assert found.peer(client) == Peer("node", "node", None, None)
+    assert found.peer(replace(client, server_port=3001)) == Peer("node", None, None, None)
+
+
+def test_an_address_of_several_namespaces_names_nobody() -> None:
+    """Bridges may give the same address twice: it is on this node, but whose it is cannot be told."""
+    peers = Peers("off")
+    workload = enricher().workload(NGINX)
+    peers.learn_server(2, b"\0" * 4, 80, workload)
+    peers.learn_namespace(2, [b"\x0a\0\x02\x64"])
+    client = edge(30, ROLE_CLIENT, "10.0.0.5", "10.0.2.100", 80)
+    assert peers.peer(client) == Peer("node", "nginx", None, None)
+    peers.learn_namespace(3, [b"\x0a\0\x02\x64"])
+    assert peers.peer(client) == Peer("node", None, None, None)
+
+
+def test_addresses_are_asked_for_anew_and_forgotten_late() -> None:
+    """An interface that goes away is forgotten after two periods; one that stays is told again by its next edge."""
+    found = enricher()
+    found.workload(NGINX)
+    client = edge(20, ROLE_CLIENT, "172.17.0.2", "10.0.0.5", 9, netns=2)
+    found.age()
+    assert found.peer(client).type == "node"
+    found.workload(NGINX)
+    found.age()
+    assert found.peer(client).type == "node"
+    found.age()
+    assert found.peer(client).type == "external"
 
 
 def test_the_latest_server_of_a_port_is_the_one() -> None:

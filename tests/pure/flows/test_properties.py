@@ -1,7 +1,11 @@
-"""Whatever the calls of a connection look like: nothing raises, nothing grows, nothing is paired wrongly, the account closes."""
+"""Whatever the calls of a connection look like.
+
+Nothing raises, nothing grows, nothing is paired wrongly, the account closes.
+"""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +26,9 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 def request_bytes(number: int, body: int) -> bytes:
     """A request that its target names, with a body that looks like a request."""
     head = b"%s /%d HTTP/1.1\r\nHost: x\r\n" % (b"POST" if body else b"GET", number)
-    return head + (b"Content-Length: %d\r\n\r\n" % body if body else b"\r\n") + (b"GET / HTTP/1.1\r\n\r\n" * body)[:body]
+    return (
+        head + (b"Content-Length: %d\r\n\r\n" % body if body else b"\r\n") + (b"GET / HTTP/1.1\r\n\r\n" * body)[:body]
+    )
 
 
 def response_bytes(number: int, kind: str, body: int) -> bytes:
@@ -39,7 +45,7 @@ def response_bytes(number: int, kind: str, body: int) -> bytes:
 def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
     """Cut data at these places, as far as they are inside it."""
     edges = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
-    return (data[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    return (data[a:b] for a, b in pairwise(edges))
 
 
 exchanges = st.lists(
@@ -76,7 +82,7 @@ def test_one_after_the_other(
             if sweep:
                 conversation.sweep()
     conversation.close()
-    for delivery in ([conversation.bytes()], conversation.ring):
+    for delivery in ([conversation.sent()], conversation.ring):
         heard = hear(*delivery)
         assert [(e.target, e.request_body_bytes, e.response_body_bytes) for e in heard.exchanges] == expected
         assert all((e.status, e.error_type, e.missing) == (200, None, ()) for e in heard.exchanges)

@@ -1,4 +1,4 @@
-"""What the tests of telemetry are made of: edges, exchanges, an enricher with fixed answers, a worker that keeps requests."""
+"""What the tests of telemetry are made of: edges, exchanges, an enricher with fixed answers, a worker that keeps."""
 
 from __future__ import annotations
 
@@ -144,6 +144,9 @@ class Kept:
         """Keep it."""
         self.requests.append(request)
 
+    def drain(self, timeout_s: float) -> None:
+        """Nothing waits."""
+
     def close(self, timeout_s: float) -> None:
         """Count the calls."""
         del timeout_s
@@ -231,9 +234,18 @@ class Bench:
         self.telemetry.collect()
         return metrics(self.kept.messages("metrics")[-1])
 
-    def count(self, line: bytes = b"GET /a HTTP/1.1", status: bytes = b"200", edge: bytes = SERVER, **sizes: int) -> bool:
+    def count(
+        self, line: bytes = b"GET /a HTTP/1.1", status: bytes = b"200", edge: bytes = SERVER, **sizes: int
+    ) -> bool:
         """Count an ordinary exchange of 12 ms."""
-        values = {"duration_ns": 12 * MS, "first_byte_ns": 9 * MS, "header": 78, "body": 0, "rheader": 230, "rbody": 612}
+        values = {
+            "duration_ns": 12 * MS,
+            "first_byte_ns": 9 * MS,
+            "header": 78,
+            "body": 0,
+            "rheader": 230,
+            "rbody": 612,
+        }
         values |= sizes
         return self.telemetry.count(edge, line, status, *values.values())
 
@@ -242,8 +254,9 @@ def bench(enricher: SomeEnricher | None = None, signals: str = "metrics logs tra
     """Make a Telemetry whose requests are kept."""
     kept, ledger, clock = Kept(), Ledger(), FixedClock(START_NS, OFFSET_NS)
     enricher = enricher or SomeEnricher()
+    values: dict[str, Any] = {"metrics_exporter": "otlp", "metric_interval_s": 60.0} | settings
     telemetry = Telemetry(
-        settings=Settings(**({"metrics_exporter": "otlp", "metric_interval_s": 60.0} | settings)),
+        settings=Settings(**values),
         clock=clock,
         enricher=enricher,
         ledger=ledger,

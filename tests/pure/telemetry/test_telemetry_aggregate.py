@@ -8,10 +8,15 @@ import pytest
 
 from otel_ebpf.telemetry import instruments as table
 from otel_ebpf.telemetry.aggregate import Aggregate
-from otel_ebpf.telemetry.series import Resource
+from otel_ebpf.telemetry.series import Instant, Resource
 from tests.pure.telemetry.making import S, workload
 
 OWN = Resource(workload("agent"))
+
+
+def at(second: int) -> Instant:
+    """Return a moment; both clocks are the same here."""
+    return Instant(second * S, second * S)
 
 
 def make(limit: int = 2000, ttl_s: int = 300, temporality: str = "cumulative") -> Aggregate:
@@ -21,7 +26,7 @@ def make(limit: int = 2000, ttl_s: int = 300, temporality: str = "cumulative") -
 
 def told(aggregate: Aggregate, now_s: int) -> list[tuple[str, dict[str, Any], int, int, Any]]:
     """Collect, and return service, attributes, start, end and value of every point."""
-    snapshot = aggregate.collect(now_s * S, 0)
+    snapshot = aggregate.collect(at(now_s))
     return [
         (dict(resource.attributes)["service.name"], dict(p.labels.attributes), p.start_ns // S, p.time_ns // S, p.value)
         for resource, metrics in snapshot.rows
@@ -33,7 +38,7 @@ def told(aggregate: Aggregate, now_s: int) -> list[tuple[str, dict[str, Any], in
 def add(aggregate: Aggregate, n: int, now_s: int, key: str = "a", service: str = "web") -> None:
     """Add to a counter."""
     resource = aggregate.resource(workload(service))
-    aggregate.number(table.RESETS, resource, (("k", key),), now_s * S).value += n
+    aggregate.number(table.RESETS, resource, (("k", key),), at(now_s)).value += n
 
 
 def test_cumulative_totals_keep_their_start() -> None:
@@ -129,9 +134,9 @@ def test_http_series_of_both_roles_share_the_limit() -> None:
     resource = aggregate.resource(workload("web"))
     for role in ("server", "client"):
         for index in range(5):
-            series = aggregate.http[role].get(resource, (("k", index),), 0)
+            series = aggregate.http[role].get(resource, (("k", index),), at(0))
             series.pending += [1, 1, 1, 1, 1, 1]
-    snapshot = aggregate.collect(S, 0)
+    snapshot = aggregate.collect(at(1))
     [(_, metrics)] = snapshot.rows
     sizes = {metric.instrument.name: len(metric.points) for metric in metrics}
     assert sizes[table.SERVER_DURATION.name] == 3
@@ -141,7 +146,7 @@ def test_http_series_of_both_roles_share_the_limit() -> None:
 
 def observe(aggregate: Aggregate, row: table.Instrument, now_s: int, **values: int) -> None:
     """Observe values by key."""
-    aggregate.observe(row, [(OWN, (("k", key),), value) for key, value in values.items()], now_s * S)
+    aggregate.observe(row, [(OWN, (("k", key),), value) for key, value in values.items()], at(now_s))
 
 
 def test_observed_updowncounter_goes_to_zero_then_away() -> None:
@@ -168,7 +173,7 @@ def test_observed_gauge_goes_away_at_once() -> None:
 def test_observed_values_of_equal_attributes_add_up() -> None:
     """Two readings with the same attributes are one point."""
     aggregate = make()
-    aggregate.observe(table.CONNECTIONS_ACTIVE, [(OWN, (), 2), (OWN, (), 3)], S)
+    aggregate.observe(table.CONNECTIONS_ACTIVE, [(OWN, (), 2), (OWN, (), 3)], at(1))
     assert told(aggregate, 1)[0][-1] == 5
 
 

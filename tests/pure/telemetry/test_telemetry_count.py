@@ -12,10 +12,10 @@ from tests.pure.telemetry.making import (
     CLIENT,
     MS,
     OFFSET_NS,
-    S,
     SERVER,
     START_NS,
     Bench,
+    S,
     SomeEnricher,
     SomePeer,
     attributes,
@@ -171,7 +171,11 @@ def test_collections_in_delta_say_only_what_is_new() -> None:
             b.count()
         b.advance(S)
         rows = b.collect().get("nginx", {})
-        told.append([(p.count, p.start_time_unix_nano - OFFSET_NS) for p in points(rows["http.server.request.duration"])] if rows else [])
+        told.append(
+            [(p.count, p.start_time_unix_nano - OFFSET_NS) for p in points(rows["http.server.request.duration"])]
+            if rows
+            else []
+        )
     assert told == [[(3, START_NS)], [], [(5, START_NS + 2 * S)]]
 
 
@@ -207,7 +211,12 @@ def test_limit_of_routes_overflows_into_one_point() -> None:
 def broken(**changes: Any) -> Exchange:
     """Return an exchange whose response never came."""
     return exchange(
-        status=None, response_first_ns=0, response_last_ns=0, response_header_bytes=None, response_body_bytes=None, **changes
+        status=None,
+        response_first_ns=0,
+        response_last_ns=0,
+        response_header_bytes=None,
+        response_body_bytes=None,
+        **changes,
     )
 
 
@@ -291,3 +300,20 @@ def test_enricher_ages_with_the_metrics() -> None:
     for _ in range(4):
         b.advance(60 * S)
     assert b.enricher.aged == 2
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_a_step_of_the_wall_clock_moves_no_start(temporality: str) -> None:
+    """When the wall clock is set, what was told as a start stays: a total keeps it, a difference joins the last one."""
+    b = bench(temporality=temporality)
+    told = []
+    for step in (0, 7 * S, -3 * S):
+        b.clock.offset_ns += step
+        b.advance(10 * S)
+        b.count()
+        point = one_point(b, "http.server.request.duration")
+        told.append((point.start_time_unix_nano - START_NS - OFFSET_NS, point.time_unix_nano - START_NS - OFFSET_NS))
+    first = 10 * S
+    ends = [10 * S, 27 * S, 34 * S]
+    starts = [first, first, first] if temporality == "cumulative" else [first, *ends[:2]]
+    assert told == list(zip(starts, ends, strict=True))

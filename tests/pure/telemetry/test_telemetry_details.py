@@ -14,9 +14,9 @@ from tests.pure.telemetry.making import (
     CLIENT,
     MS,
     OFFSET_NS,
-    S,
     START_NS,
     Bench,
+    S,
     SomeEnricher,
     SomePeer,
     attributes,
@@ -231,10 +231,10 @@ def test_long_texts_are_cut_and_said_so() -> None:
         ("parentbased_traceidratio", 0.0, "open", False),
     ],
 )
-def test_samplers(sampler: str, arg: float, parent: bool | str | None, *, sampled: bool) -> None:
+def test_samplers(sampler: str, arg: float, parent: Any, *, sampled: bool) -> None:
     """Each sampler decides as its name says; an open decision of the caller is no decision."""
     decision = None if parent == "open" else parent
-    trace = None if parent is None else TraceContext(b"t" * 16, b"p" * 8, decision)  # type: ignore[arg-type] # as above
+    trace = None if parent is None else TraceContext(b"t" * 16, b"p" * 8, decision)
     log, span, b = tell(exchange(trace=trace), traces_sampler=sampler, traces_sampler_arg=arg)
     assert (span is not None) is sampled
     assert b.ledger.total("span", "sampled_out", "sampler") == (not sampled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from opentelemetry.semconv.metrics import http_metrics
@@ -43,7 +44,7 @@ def test_kernel_bounds_are_powers_of_two_of_a_microsecond() -> None:
     bounds = instruments.KERNEL_BOUNDS
     assert bounds[0] == 1_000
     assert bounds[-1] == 1_000 * 2**24
-    assert all(upper == 2 * lower for lower, upper in zip(bounds, bounds[1:], strict=False))
+    assert all(upper == 2 * lower for lower, upper in itertools.pairwise(bounds))
 
 
 def test_every_histogram_has_bounds() -> None:
@@ -64,7 +65,7 @@ def test_retransmit_types_follow_the_record() -> None:
 def test_protocol_names_follow_the_record() -> None:
     """What the kernel calls HTTP is HTTP here."""
     constants = layout.constants()
-    assert connections.PROTOCOL_NAMES == {constants["PROTOCOL_HTTP1"]: "http", constants["PROTOCOL_HTTP2"]: "http"}
+    assert {constants["PROTOCOL_HTTP1"]: "http", constants["PROTOCOL_HTTP2"]: "http"} == connections.PROTOCOL_NAMES
 
 
 def test_markdown_has_a_row_for_each() -> None:

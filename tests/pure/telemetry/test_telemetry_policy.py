@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.pure.telemetry.making import MS, S, SERVER, CLIENT, Bench, bench, exchange
+from tests.pure.telemetry.making import CLIENT, MS, SERVER, Bench, S, bench, exchange
 
 
-def run(b: Bench, times: int, **values: int) -> list[int]:
+def run(b: Bench, times: int, **values: Any) -> list[int]:
     """Count exchanges as the intake does, and return the numbers of those that were asked for in detail."""
     asked = []
     for index in range(times):
-        if b.count(**values):
+        if b.count(b"GET /a HTTP/1.1", b"200", **values):
             asked.append(index)
             b.telemetry.detail(exchange(sequence=index + 1))
     b.telemetry.shutdown()
