@@ -12,11 +12,20 @@
 #include "include/maps.h"
 #include "include/read.h"
 #include "include/count.h"
+#include "include/socket.h"
+#include "include/flow.h"
+#include "include/totals.h"
 #include "include/payload.h"
 #include "include/sniff.h"
-#include "include/flow.h"
 #include "include/segment.h"
+#include "include/turn.h"
+#include "include/append.h"
+#include "include/search.h"
+#include "include/turn_bytes.h"
+#include "include/answer.h"
 #include "include/exchange.h"
+#include "include/exchange_open.h"
+#include "include/exchange_close.h"
 #include "include/source.h"
 #include "include/syscall.h"
 #include "include/outcome.h"
@@ -32,6 +41,9 @@
 #endif
 #if USE_payload_syscall
 #include "capture_syscall.c"
+#endif
+#if USE_accept_fexit || USE_accept_kretprobe
+#include "accept_function.c"
 #endif
 #if USE_accept_syscall
 #include "accept_syscall.c"

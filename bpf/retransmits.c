@@ -3,9 +3,9 @@
  * Retransmits by type, and resets by direction: tracepoints tcp:tcp_retransmit_skb, tcp:tcp_retransmit_synack, tcp:tcp_send_reset,
  * tcp:tcp_receive_reset. They carry the socket, so that a timer's work is charged to the flow and not to a bystander.
  */
-#define CONGESTION_RECOVERY 3   /* TCP_CA_Recovery */
-#define CONGESTION_LOSS 4       /* TCP_CA_Loss */
-#define PENDING_LOSS_PROBE 5    /* ICSK_TIME_LOSS_PROBE */
+#define CONGESTION_RECOVERY 3 /* TCP_CA_Recovery */
+#define CONGESTION_LOSS 4     /* TCP_CA_Loss */
+#define PENDING_LOSS_PROBE 5  /* ICSK_TIME_LOSS_PROBE */
 
 static __always_inline u32 retransmit_type(struct sock *sk)
 {

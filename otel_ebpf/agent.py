@@ -29,8 +29,8 @@ from otel_ebpf.kernel.probes import State
 from otel_ebpf.kernel_ledger import KernelLedger
 from otel_ebpf.node_health import node_health
 from otel_ebpf.pipeline import Pipeline
-from otel_ebpf.records import Batch, Listener, RecordSource
 from otel_ebpf.recording import SALT_BYTES, RecordedSource, Recording, RecordingWriter, read
+from otel_ebpf.records import Batch, Listener, RecordSource
 from otel_ebpf.telemetry.export import make_workers
 from otel_ebpf.telemetry.health import Health
 from otel_ebpf.telemetry.ledger import Ledger
@@ -157,7 +157,9 @@ class _Session:
         """Return what a recording of this session begins with."""
         return Recording(self._began_ns, self._clock.offset_ns, self._salt, self._listeners)
 
-    def watch(self, duration_s: float | None, source: RecordSource | None = None, facts: FactSource | None = None) -> None:
+    def watch(
+        self, duration_s: float | None, source: RecordSource | None = None, facts: FactSource | None = None
+    ) -> None:
         """Run the loop until a signal comes or the time is over."""
         settings = self._settings
         clock = FixedClock(self._began_ns, self._clock.offset_ns)

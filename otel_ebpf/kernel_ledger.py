@@ -15,32 +15,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A counter of the kernel, and its row of the ledger."""
+
     counter: str
     stage: str
     outcome: str
     reason: str = ""
 
 
-# Turns, segments and flows: what the kernel tried to hand over, and what the ring refused. The others have no counterpart that
-# passed: they are losses, or facts that explain one.
-_ROWS: Final = (
-    _Row("COUNT_TURNS", "kernel.turn", "seen"),
-    _Row("COUNT_TURNS_LOST", "kernel.turn", "dropped", "ring_full"),
-    _Row("COUNT_SNAPSHOTS", "kernel.snapshot", "seen"),
-    _Row("COUNT_SNAPSHOTS_LOST", "kernel.snapshot", "dropped", "ring_full"),
-    _Row("COUNT_SEGMENTS", "kernel.segment", "seen"),
-    _Row("COUNT_SEGMENTS_LOST", "kernel.segment", "dropped", "ring_full"),
-    _Row("COUNT_FLOWS", "kernel.flow", "seen"),
-    _Row("COUNT_FLOWS_LOST", "kernel.flow", "dropped", "ring_full"),
-    _Row("COUNT_FLOW_MAP_FULL", "kernel.connection", "dropped", "flow_map_full"),
-    _Row("COUNT_EXCHANGE_MAP_FULL", "kernel.connection", "dropped", "exchange_map_full"),
-    _Row("COUNT_PROTOCOL_GIVEN_UP", "kernel.connection", "dropped", "protocol_unknown"),
-    _Row("COUNT_READ_FAULTS", "kernel.call", "dropped", "read_fault"),
-    _Row("COUNT_UNREADABLE_CALLS", "kernel.call", "dropped", "not_in_user_memory"),
-    _Row("COUNT_CONTENDED_CALLS", "kernel.call", "dropped", "two_threads_at_once"),
-    _Row("COUNT_RESETS_WITHOUT_FLOW", "kernel.reset", "dropped", "no_flow"),
-    _Row("COUNT_RETRANSMITS_WITHOUT_FLOW", "kernel.retransmit", "dropped", "no_flow"),
+# Turns, segments and flows: what the kernel tried to hand over, and what the ring refused. The others have no
+# counterpart that passed: they are losses, or facts that explain one.
+ROWS: Final = (
+    Row("COUNT_TURNS", "kernel.turn", "seen"),
+    Row("COUNT_TURNS_LOST", "kernel.turn", "dropped", "ring_full"),
+    Row("COUNT_SNAPSHOTS", "kernel.snapshot", "seen"),
+    Row("COUNT_SNAPSHOTS_LOST", "kernel.snapshot", "dropped", "ring_full"),
+    Row("COUNT_SEGMENTS", "kernel.segment", "seen"),
+    Row("COUNT_SEGMENTS_LOST", "kernel.segment", "dropped", "ring_full"),
+    Row("COUNT_FLOWS", "kernel.flow", "seen"),
+    Row("COUNT_FLOWS_LOST", "kernel.flow", "dropped", "ring_full"),
+    Row("COUNT_FLOW_MAP_FULL", "kernel.connection", "dropped", "flow_map_full"),
+    Row("COUNT_EXCHANGE_MAP_FULL", "kernel.connection", "dropped", "exchange_map_full"),
+    Row("COUNT_PROTOCOL_GIVEN_UP", "kernel.connection", "dropped", "protocol_unknown"),
+    Row("COUNT_READ_FAULTS", "kernel.call", "dropped", "read_fault"),
+    Row("COUNT_UNREADABLE_CALLS", "kernel.call", "dropped", "not_in_user_memory"),
+    Row("COUNT_CONTENDED_CALLS", "kernel.call", "dropped", "two_threads_at_once"),
+    Row("COUNT_RESETS_WITHOUT_FLOW", "kernel.reset", "dropped", "no_flow"),
+    Row("COUNT_RETRANSMITS_WITHOUT_FLOW", "kernel.retransmit", "dropped", "no_flow"),
 )
 
 
@@ -67,7 +69,7 @@ class KernelLedger:
     def __init__(self, ledger: LedgerLike) -> None:
         self._ledger = ledger
         numbers = layout.constants()
-        self._indexed = tuple((numbers[row.counter], row) for row in _ROWS)
+        self._indexed = tuple((numbers[row.counter], row) for row in ROWS)
         self._seen: dict[int, int] = {}
         self._passed = dict.fromkeys(_PASSED, 0)
 

@@ -1,7 +1,7 @@
 """The loop, on one page: batches in; exchanges, flows and the ledger on; telemetry out.
 
-In: a record source. Out: nothing of its own. Everything a step does depends on the batch and its time alone, so that a replay gives
-what the live run gave.
+In: a record source. Out: nothing of its own. Everything a step does depends on the batch and its time alone, so that a
+replay gives what the live run gave.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STEP_S: Final = 0.1  # nobody is woken per record; 100 ms is below what a person calls a delay
 _BUSY_STEP_S: Final = 0.01  # while the ring fills faster than it is read at leisure
+_QUIET_S: Final = 0.3  # the sweep tells of a turn after 0.25 s of silence: the last look must not come before that
 _FLOWS_INTERVAL_NS: Final = 5_000_000_000  # round-trip times are sampled this often; totals cannot be missed
 
 
@@ -65,6 +66,7 @@ class Pipeline:
             self.step(batch)
             self.watch(time.monotonic_ns() - began_ns)
             wait_s = _BUSY_STEP_S if len(batch.ring) > self.busy_bytes else STEP_S
+        time.sleep(_QUIET_S)
         self.step(self.source.take(with_flows=True))
         self.finish()
 

@@ -1,7 +1,7 @@
 """Recordings: raw kernel records and what they meant on their machine, in one file.
 
-In: batches as the kernel gave them, facts as the machine told them. Out: the same batches and facts, on any machine, without
-privileges. The file is a line of text, a line of JSON, then frames: one byte what it is, four bytes its length
+In: batches as the kernel gave them, facts as the machine told them. Out: the same batches and facts, on any machine,
+without privileges. The file is a line of text, a line of JSON, then frames: one byte what it is, four bytes its length
 (little-endian), its zlib-compressed content.
 """
 

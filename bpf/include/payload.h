@@ -6,8 +6,7 @@
 /* Calls that hand over more pieces than this are captured up to here: header lists of that many pieces were not seen in practice. */
 #define MAX_PIECES 6
 
-#define VECTORS_IN_KERNEL \
-	(USE_payload_fentry_pages || USE_payload_fentry || USE_payload_kprobe_pages || USE_payload_kprobe)
+#define VECTORS_IN_KERNEL (USE_payload_fentry_pages || USE_payload_fentry || USE_payload_kprobe_pages || USE_payload_kprobe)
 
 /*
  * Payload and cursor live in the exchange and are accessed as volatile: what is in registers and on the stack, the verifier tells

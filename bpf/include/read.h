@@ -7,11 +7,11 @@
  * KR(p, f): the field f of *p, read so that every program type and every kernel allows it. Explicit, because the compiler front
  * end rewrites only some dereferences by itself.
  */
-#define KR(p, f)                                                          \
-	({                                                                \
-		__typeof__((p)->f) _value;                                \
+#define KR(p, f)                                                         \
+	({                                                               \
+		__typeof__((p)->f) _value;                               \
 		bpf_probe_read_kernel(&_value, sizeof(_value), &(p)->f); \
-		_value;                                                   \
+		_value;                                                  \
 	})
 
 /*

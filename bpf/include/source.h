@@ -51,7 +51,8 @@ static __always_inline int target_find(struct target *target, struct sock *sk, u
 }
 
 /* typed: see tcp_total_retrans(). */
-static __always_inline void target_bytes(struct target *target, struct sock *sk, u32 typed, u32 direction, struct payload *p, u64 length)
+static __always_inline void target_bytes(struct target *target, struct sock *sk, u32 typed, u32 direction, struct payload *p,
+					 u64 length)
 {
 	struct exchange *x = target->exchange;
 

@@ -8,6 +8,10 @@
 #define PHASE_RESPONSE 2
 #define PHASE_TUNNEL 3
 
+/* wide: this flow pipelines, for good; or the head of this request is longer than its room, for this turn. */
+#define WIDE_FLOW 1
+#define WIDE_HEAD 2
+
 #define RECEIVE 0
 #define SEND 1
 
@@ -24,7 +28,7 @@ struct payload {
 /* A place in the payload of a call. */
 struct cursor {
 	struct iovec pair[VECTOR_PAIR];
-	u64 piece; /* user address */
+	u64 piece;      /* user address */
 	u64 piece_left; /* bytes of the piece */
 	u64 call_left;  /* bytes of the call */
 	u64 done;
@@ -44,7 +48,7 @@ struct exchange {
 	u64 swept_bytes; /* request + response bytes of the turn when the sweep last reported it; 0: never */
 	u64 reads;
 	u64 writes;
-	u64 busy; /* when the call that is in here came, 0: none is */
+	u64 busy;               /* when the call that is in here came, 0: none is */
 	struct payload payload; /* of the call under way; here and not on the stack, see payload.h */
 	struct cursor at;
 	u32 head_end;

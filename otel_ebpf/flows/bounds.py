@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,3 @@ class Bounds:
 
 
 DEFAULT_BOUNDS: Final = Bounds()
-
-
-class LedgerLike(Protocol):
-    """The account of everything seen; the agent's own is in telemetry."""
-
-    def add(self, stage: str, outcome: str, reason: str = "", n: int = 1) -> None:
-        """Add *n* to one row."""

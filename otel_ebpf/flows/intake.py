@@ -19,8 +19,7 @@ from otel_ebpf.kernel import layout
 from otel_ebpf.records import FlowRecord
 
 if TYPE_CHECKING:
-    from otel_ebpf.flows.bounds import LedgerLike
-    from otel_ebpf.flows.sinks import ExchangeSink
+    from otel_ebpf.flows.sinks import ExchangeSink, LedgerLike
     from otel_ebpf.flows.table import FlowTable
 
 HEADER_BYTES: Final = layout.RING_HEADER_BYTES

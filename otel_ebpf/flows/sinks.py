@@ -83,3 +83,10 @@ class FlowSink(Protocol):
 
     def closed(self, flow: FlowRecord, duration_ns: int) -> None:
         """An established connection ended *duration_ns* after it was established or first seen."""
+
+
+class LedgerLike(Protocol):
+    """The account of everything seen; the agent's own is in telemetry."""
+
+    def add(self, stage: str, outcome: str, reason: str = "", n: int = 1) -> None:
+        """Add *n* to one row."""

@@ -20,8 +20,7 @@ from otel_ebpf.records import ROLE_SERVER, FlowRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_ebpf.flows.bounds import LedgerLike
-    from otel_ebpf.flows.sinks import FlowSink
+    from otel_ebpf.flows.sinks import FlowSink, LedgerLike
 
 LOOKS_MISSED: Final = 2
 """A connection absent from this many looks in a row is gone and its last record lost.

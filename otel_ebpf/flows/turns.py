@@ -14,11 +14,11 @@ from otel_ebpf.flows.segments import Segments
 from otel_ebpf.flows.turn import TURN_BYTES, turn_flags
 
 if TYPE_CHECKING:
-    from otel_ebpf.flows.bounds import Bounds, LedgerLike
+    from otel_ebpf.flows.bounds import Bounds
     from otel_ebpf.flows.ordinary import Found
     from otel_ebpf.flows.pending import PendingFlow
     from otel_ebpf.flows.segments import Segment
-    from otel_ebpf.flows.sinks import ExchangeSink
+    from otel_ebpf.flows.sinks import ExchangeSink, LedgerLike
     from otel_ebpf.flows.turn import Turn
 
 TUNNELLED: Final = -1

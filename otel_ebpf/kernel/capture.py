@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from otel_ebpf.clock import Clock
     from otel_ebpf.kernel.handover import Loaded
 
-# The last response of a connection that stays open is told of by a sweep: often enough to look live, seldom enough to cost nothing.
+# The last response of a connection that stays open is told of by a sweep: often enough to look live, seldom enough to
+# cost nothing.
 _SWEEP_INTERVAL_NS: Final = 200_000_000
 
 
@@ -36,7 +37,7 @@ class Capture:
         self._flows = 0
 
     def discover(self) -> bytes:
-        """Find listening sockets, then make flows of the connections that were open before: in that order, for their role.
+        """Find listening sockets, then make flows of the connections open before: in that order, for their role.
 
         Returns:
             Rows of ``struct listener``.
@@ -76,4 +77,3 @@ class Capture:
         if fd is None:
             return b""
         return read_iterator(fd, self._loaded.maps[over] if over else None)
-

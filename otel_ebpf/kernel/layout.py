@@ -1,4 +1,4 @@
-"""The Python side of ``bpf/include/records.h``: one :class:`struct.Struct` per record, every constant read from the header.
+"""The Python side of ``bpf/include/records.h``: one :class:`struct.Struct` per record, constants read from the header.
 
 ``TABLE`` names each field in order; ``tests/border`` compiles the header and compares every size and offset with it.
 """

@@ -225,7 +225,7 @@ PROBES: Final[tuple[Hook, ...]] = (
     Hook(
         name="accept",
         purpose="accept queue wait and owner; connects that fail before any packet leaves",
-        lost_without="no accept wait, no owner of a server's connection until its first bytes, such connects not counted",
+        lost_without="no accept wait; no owner of a server's connection before its first bytes; those connects",
         alternatives=(
             Alternative(
                 "fexit",

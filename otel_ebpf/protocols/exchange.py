@@ -31,7 +31,8 @@ class Exchange:
 
     Attributes:
         flow_id: The flow it went over.
-        sequence: Number of the request on its flow, from 1: with the flow it names the exchange.
+        sequence: Number of the exchange on its flow, rising from 1: with the flow it names the exchange. Interim and
+            lost ones leave gaps.
         edge: The raw 72 bytes of ``struct edge_key``.
         local_port: Port of this end.
         remote_port: Port of the other end.

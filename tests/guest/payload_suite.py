@@ -1,4 +1,4 @@
-"""Payload: the kernel suite, once for each set of probes that the environment names; the sets are separated by spaces."""
+"""Payload: the kernel suite, once for each set of probes that the environment names, separated by spaces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The kernel suite: known traffic through the real programs, on whatever kernel this runs.
 
-In: which probes are switched off. Out: what the kernel side and the flows stage made of the traffic, as plain values. It imports
-nothing that a guest has not: the product and the standard library.
+In: which probes are switched off. Out: what the kernel side and the flows stage made of the traffic, as plain values.
+It imports nothing that a guest has not: the product and the standard library.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Seen:
     def traffic(self, flow: FlowRecord, delta: FlowDelta) -> None:
         """Totals come with the end of the flow."""
 
-    def closed(self, flow: FlowRecord, duration_ns: int) -> None:
+    def closed(self, flow: FlowRecord, duration_ns: int) -> None:  # noqa: ARG002 - the sink's signature
         """Keep the last record of a connection."""
         self.closed_flows.append(flow)
 

@@ -390,6 +390,8 @@ def test_two_threads_on_one_socket(watched: Watched) -> None:
 
 # -- floods -----------------------------------------------------------------------------------------------------------
 
+def uptime():
+    return open("/proc/loadavg").read()
 _COUNTED_ONLY: Final = {"OTEL_LOGS_EXPORTER": "none"}
 
 
@@ -436,6 +438,7 @@ def test_50_000_distinct_paths(tmp_path: Path) -> None:
     with watching(tmp_path, _COUNTED_ONLY) as watched, _wire() as wire:
         _ask_for_words(wire, 50_000)
         routes = _routes(watched, wire, 50_000)
+        print("paths", watched.ledger(), len(routes), uptime())
         assert len(routes) <= 100 + 2
         assert sum(routes.values()) == 50_000
         _expect_still_counting(watched)
@@ -496,3 +499,86 @@ def _expect_still_counting(watched: Watched) -> None:
     assert watched.agent.resident_peak_bytes() < RESIDENT_BYTES
     print("peak MB", watched.agent.resident_peak_bytes() / 1e6)
     watched.finish()
+
+
+# -- bounds of the kernel side ----------------------------------------------------------------------------------------
+
+
+def test_ring_that_is_too_small(tmp_path: Path) -> None:
+    """While nobody reads a ring of 64 KiB it fills: what was sent is what is told and what the ledger says was lost."""
+    count = 1_000
+    settings = {**_COUNTED_ONLY, "OTEL_EBPF_RING_SIZE": "65536"}
+    with watching(tmp_path, settings) as watched, _wire() as wire:
+        client, server = wire.connect()
+        watched.look()
+        before = watched.ledger()
+        watched.agent.child.send_signal(signal.SIGSTOP)
+        resident = watched.agent.resident_bytes()
+        try:
+            _ask(client, server, b"/burst", count)
+        finally:
+            watched.agent.child.send_signal(signal.SIGCONT)
+        watched.wait(lambda: _gained(watched, before, "kernel.turn", "seen") >= 2 * count)
+        _ask(client, server, b"/after", 10)
+        _close(client, server)
+        watched.wait(lambda: watched.connections(wire.port) == opened(1))
+        watched.look()
+        told = sum(watched.sums("http.server.request.duration", wire.port, "http.route").values())
+        told += sum(watched.sums("http.client.request.duration", wire.port, "url.template").values())
+        lost = _gained(watched, before, "kernel.turn", "dropped")
+        others = _gained(watched, before, "kernel.turn", "seen") - 2 * (count + 10)
+        print("ring", told, lost, others, {k: v for k, v in watched.ledger().items() if k[0].startswith(("kernel", "exch"))})
+        assert lost > count
+        assert 0 <= told + lost - 2 * (count + 10) <= others
+        assert watched.sums("http.server.request.duration", wire.port, "http.route")["/after",] == 10
+        assert watched.connections(wire.port) == opened(1)
+        assert watched.agent.resident_bytes() < resident + (8 << 20)
+        _expect_still_counting(watched)
+
+
+def test_more_connections_than_the_map_holds(tmp_path: Path) -> None:
+    """Of 200 connections at once with room for 64 ends, each end is either told rightly or counted as not tracked."""
+    count = 200
+    settings = {"OTEL_EBPF_MAX_FLOWS": "64"}
+    with watching(tmp_path, settings) as watched, _wire() as wire:
+        opens = _opens()
+        ends = [wire.connect() for _ in range(count)]
+        for number, (client, server) in enumerate(ends):
+            _ask(client, server, b"/held/%d" % number, 2)
+        others = _opens() - opens - 2 * count
+        for client, server in ends:
+            _close(client, server)
+        watched.wait(lambda: _gained(watched, {}, "kernel.connection", "dropped") > 0)
+        tracked = sum(watched.connections(wire.port).values())
+        untracked = _gained(watched, {}, "kernel.connection", "dropped")
+        print("flows", tracked, untracked, others)
+        assert 0 < tracked <= 64
+        assert 0 <= tracked + untracked - 2 * count <= others
+        told = watched.exchanges(wire.port)
+        assert sum(told.values()) == 2 * tracked
+        assert set(told.values()) == {2}
+        assert {one.status for one in told} == {200}
+        _close(*wire.connect())
+        watched.expect_healthy()
+        watched.finish()
+
+
+def _ask(client: socket.socket, server: socket.socket, path: bytes, times: int) -> None:
+    for _ in range(times):
+        client.sendall(b"GET %b HTTP/1.1\r\n\r\n" % path)
+        server.recv(4096)
+        server.sendall(ANSWER)
+        client.recv(4096)
+
+
+def _gained(watched: Watched, before: dict[tuple[str, str, str], int], stage: str, outcome: str) -> int:
+    """How much a row of the ledger, over all its reasons, has gained."""
+    now = watched.ledger()
+    return sum(n - before.get(key, 0) for key, n in now.items() if key[:2] == (stage, outcome))
+
+
+def _opens() -> int:
+    """Connections that this network namespace has opened, both ways (RFC 1213: tcpActiveOpens, tcpPassiveOpens)."""
+    names, values = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:"))
+    found = dict(zip(names, values, strict=True))
+    return int(found["ActiveOpens"]) + int(found["PassiveOpens"])

@@ -27,6 +27,7 @@ RESIDENT_BYTES: Final = 150 << 20
 """The most that the agent may ever hold, under whatever load of these tests: it needs 80 MB at ease."""
 
 _PATIENCE_S: Final = 20
+_LOOK_S: Final = 5.5
 _QUIET_S: Final = 0.8  # two collections and one flush of records: what was too much would have come by then
 
 
@@ -115,6 +116,10 @@ class Watched:
         self.wait(lambda: self.exchanges(port) == exchanges and self.connections(port) == connections)
         assert self.exchanges(port) == exchanges
         assert self.connections(port) == connections
+
+    def look(self) -> None:
+        """Return after the agent has looked at the totals of the kernel, which it does every five seconds."""
+        time.sleep(_LOOK_S)
 
     def expect_healthy(self) -> None:
         """Assert that an ordinary exchange is seen at both ends and that memory is bounded."""

@@ -29,7 +29,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "kernel": ("kernel", "errors", "records", "clock"),
     "kernel.layout": (),
     "records": ("kernel.layout",),
-    "kernel_ledger": ("kernel.layout", "flows.sinks"),
+    "kernel_ledger": ("kernel.layout", "flows"),
     "protocols": ("protocols",),
     "flows": ("flows", "records", "protocols", "kernel.layout"),
     "enrich": ("enrich", "records", "config", "settings_parse", "clock"),
@@ -67,6 +67,13 @@ OWN_CEILING: Final = {
     "otel_ebpf/kernel/probes.py": (450, "a table: every hook"),
     "otel_ebpf/pipeline.py": (PAGE_LINES, "the loop, on one page"),
     "bpf/agent.c": (PAGE_LINES, "a table of contents"),
+    "bpf/include/exchange.h": (600, "the capture core: one state machine, which nobody could check in pieces"),
+    "bpf/include/flow.h": (190, "making a flow, filling it and letting it go: one life"),
+    "bpf/connections.c": (220, "every state that a connection goes through"),
+}
+OWN_FUNCTION_CEILING: Final = {
+    "otel_ebpf/flows/intake.py:take": (60, "the hot path: flat, everything in local variables"),
+    "otel_ebpf/telemetry/telemetry.py:__init__": (50, "where all parts of telemetry meet"),
 }
 
 
@@ -165,8 +172,10 @@ def test_every_function_keeps_its_size() -> None:
     found = {}
     for path in walked("otel_ebpf/**/*.py", "scripts/*.py", "bench/*.py"):
         for node in ast.walk(tree(path)):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES:
-                found[f"{path.relative_to(ROOT)}:{node.name}"] = (node.end_lineno or 0) - node.lineno + 1
+            if isinstance(node, ast.FunctionDef):
+                name, lines = f"{path.relative_to(ROOT)}:{node.name}", (node.end_lineno or 0) - node.lineno + 1
+                if lines > OWN_FUNCTION_CEILING.get(name, (FUNCTION_LINES, ""))[0]:
+                    found[name] = lines
     assert found == {}
 
 

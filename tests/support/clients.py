@@ -73,7 +73,7 @@ class Connection:
     """One TCP connection that speaks HTTP/1.1 by hand."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._host = host.encode()
+        self._host = (f"[{host}]" if ":" in host else host).encode()  # RFC 3986, 3.2.2
         self._kept = bytearray()
         self.socket = socket.create_connection((host, port), timeout=_TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

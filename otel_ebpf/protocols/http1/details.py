@@ -6,7 +6,7 @@ In: the head of a request. Out: values as sent.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_ebpf.protocols.trace_context import trace_context
 
@@ -28,7 +28,7 @@ class Details(NamedTuple):
     trace: TraceContext | None
 
 
-NO_DETAILS = Details(None, None, None)
+NO_DETAILS: Final = Details(None, None, None)
 
 
 def details(block: bytes) -> Details:

@@ -73,8 +73,11 @@ def empty_lines(data: Buffer) -> int:
 
 def head_end(data: Buffer, start: int = 0) -> int:
     """Return the index behind the empty line that ends a head, looking from *start*; -1 when it is not there."""
-    ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := data.find(mark, start)) >= 0]
-    return min(ends, default=-1)
+    usual = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start) if usual < 0 else data.find(b"\n\n", start, usual)
+    if bare >= 0:
+        return bare + 2
+    return usual + 3 if usual >= 0 else -1
 
 
 def begins_request(data: Buffer) -> bool:
@@ -112,11 +115,9 @@ def take_request_head(data: Buffer, scanned: int = 0) -> RequestHead | NeedMore 
     """Read a request head from the beginning of *data*; the first *scanned* bytes are known not to hold its end."""
     if skip := empty_lines(data):
         return Skip(skip)
-    if scanned == 0 and not begins_request(data):
-        return NOT_HTTP
     end = head_end(data, max(0, scanned - 3))
     if end < 0:
-        return NOT_HTTP if scanned and not begins_request(data) else NeedMore()
+        return NeedMore() if begins_request(data) else NOT_HTTP
     return request_prefix(bytes(data[:end]), whole=True) or NOT_HTTP
 
 
@@ -124,11 +125,9 @@ def take_response_head(data: Buffer, scanned: int = 0) -> ResponseHead | NeedMor
     """Read a response head from the beginning of *data*; as :func:`take_request_head`."""
     if skip := empty_lines(data):
         return Skip(skip)
-    if not begins_response(data):
-        return NOT_HTTP
     end = head_end(data, max(0, scanned - 3))
     if end < 0:
-        return NeedMore()
+        return NeedMore() if begins_response(data) else NOT_HTTP
     return response_prefix(bytes(data[:end]), whole=True) or NOT_HTTP
 
 

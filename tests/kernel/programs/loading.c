@@ -6,11 +6,11 @@ BPF_RINGBUF_OUTPUT(events, 16);
 BPF_PERCPU_ARRAY(counters, u64, 4);
 BPF_F_TABLE("hash", u32, u64, table, 4096, BPF_F_NO_PREALLOC);
 
-#define READ(pointer, field)                                                          \
-	({                                                                            \
-		__typeof__((pointer)->field) _value;                                  \
-		bpf_probe_read_kernel(&_value, sizeof(_value), &(pointer)->field);    \
-		_value;                                                               \
+#define READ(pointer, field)                                                       \
+	({                                                                         \
+		__typeof__((pointer)->field) _value;                               \
+		bpf_probe_read_kernel(&_value, sizeof(_value), &(pointer)->field); \
+		_value;                                                            \
 	})
 
 static __always_inline void count(u32 index)

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* How a flow becomes an HTTP/1 flow. */
+#ifndef OTEL_EBPF_EXCHANGE_OPEN_H
+#define OTEL_EBPF_EXCHANGE_OPEN_H
+
+static __always_inline struct exchange *exchange_new(struct sock *sk, struct flow *flow)
+{
+	u64 key = (u64)sk;
+	u32 zero = 0;
+	struct exchange *template = zero_exchange.lookup(&zero);
+	struct exchange *x;
+
+	if (!template)
+		return 0;
+	if (exchanges.update(&key, template)) {
+		count(COUNT_EXCHANGE_MAP_FULL);
+		flow->protocol = PROTOCOL_HTTP1;
+		flow->sniffs = 255;
+		return 0;
+	}
+	x = exchanges.lookup(&key);
+	if (!x)
+		return 0;
+	flow->protocol = PROTOCOL_HTTP1;
+	x->request_direction = flow->edge.role == ROLE_SERVER ? RECEIVE : SEND;
+	x->reads = flow->reads;
+	x->writes = flow->writes;
+	x->turn.kind = RECORD_TURN;
+	x->turn.flow_id = flow->id;
+	x->turn.edge = flow->edge;
+	x->turn.local_port = flow->local_port;
+	x->turn.remote_port = flow->remote_port;
+	x->turn.handshake_ns = flow->edge.role == ROLE_CLIENT ? flow->handshake_ns : 0;
+	if (flow->flags & FLOW_OLDER)
+		x->turn.flags = TURN_JOINED;
+	edge_owner_current(&x->turn.edge);
+	return x;
+}
+
+/* Flows older than the agent are looked at this often, since the first call seen may stand inside a body. */
+#define MAX_SNIFFS 64
+
+/* The protocol of a flow by this call; an exchange to capture into when it is HTTP/1. */
+static __always_inline struct exchange *exchange_open(struct sock *sk, struct flow *flow, u32 direction, struct payload *p,
+						      u64 length)
+{
+	u32 request_direction = flow->edge.role == ROLE_SERVER ? RECEIVE : SEND;
+	int older = flow->flags & FLOW_OLDER;
+	u64 size;
+	u64 word = first_bytes(p, length, &size);
+	int http;
+
+	flow->sniffs++;
+	if (looks_like_http2(word)) {
+		flow->protocol = PROTOCOL_HTTP2;
+		return 0;
+	}
+	if (looks_like_tls(word, size)) {
+		flow->protocol = PROTOCOL_TLS;
+		return 0;
+	}
+	if (direction != request_direction)
+		http = size >= 5 && status_start(word, size);
+	else
+		http = older ? known_method(word) : token_start(word, size);
+	if (http)
+		return exchange_new(sk, flow);
+	if (older && flow->sniffs < MAX_SNIFFS)
+		return 0;
+	if (older)
+		count(COUNT_PROTOCOL_GIVEN_UP);
+	flow->protocol = PROTOCOL_OTHER;
+	return 0;
+}
+
+#endif
