@@ -31,6 +31,8 @@ def main() -> int:
     if os.geteuid() != 0 and set(arguments.only) != {"user"}:
         os.execvp("sudo", ["sudo", "-E", sys.executable, "-m", "bench", *sys.argv[1:]])  # noqa: S606
     console = Console() if sys.stdout.isatty() else Console(width=150)
+    if others := _other_agents():
+        console.print(f"[yellow]another agent runs (process {others}): its cost is in every figure[/yellow]")
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="otel-ebpf-bench-") as folder:
         for measurement in _measure(arguments, Path(folder), lambda text: console.print(f"[dim]· {text}[/dim]")):
@@ -52,6 +54,20 @@ def _measure(arguments: argparse.Namespace, folder: Path, say: Callable[[str], N
         yield from capture_cost.measure(folder / "capture", say, rounds=1 if quick else 4, blocks=10 if quick else 20)
     if "agent" in arguments.only:
         yield from whole_agent.measure(folder / "agent", say, seconds=3 if quick else 20)
+
+
+def _other_agents() -> str:
+    """Process ids of agents that run already; what they attached costs every program of the machine."""
+    running = (path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_agent(path))
+    return ", ".join(path.parent.name for path in running)
+
+
+def _is_agent(command_line: Path) -> bool:
+    try:
+        words = command_line.read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.endswith(b"/otel-ebpf") for word in words[:2])
 
 
 def _arguments() -> argparse.Namespace:

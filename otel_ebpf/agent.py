@@ -76,16 +76,16 @@ def record(settings: Settings, path: Path, *, duration_s: float | None) -> int:
         RecordingError: The file cannot be written.
     """
     quiet: dict[str, Any] = {name: "none" for name in _EXPORTER_FIELDS if getattr(settings, name) == "console"}
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:  # inside: closing the file writes, too
             file = stack.enter_context(path.open("wb"))
             session = _Session(replace(settings, **quiet), stack)
             facts = FactLog(session.facts)
             writer = RecordingWriter(file, session.header())
             session.watch(duration_s, RecordedSource(session.capture, writer), facts)
             writer.facts(facts.as_json())
-        except OSError as error:
-            raise RecordingError(f"{path}: {error.strerror}") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror}") from error
     return 0
 
 

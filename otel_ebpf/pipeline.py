@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STEP_S: Final = 0.1  # nobody is woken per record; 100 ms is below what a person calls a delay
 _BUSY_STEP_S: Final = 0.01  # while the ring fills faster than it is read at leisure
-_QUIET_S: Final = 0.3  # the sweep tells of a turn after 0.25 s of silence: the last look must not come before that
+_QUIET_NS: Final = 500_000_000  # a turn is told of after 0.25 s of silence, by a sweep every 0.2 s: so long for the last
 _FLOWS_INTERVAL_NS: Final = 5_000_000_000  # round-trip times are sampled this often; totals cannot be missed
 
 
@@ -66,7 +66,10 @@ class Pipeline:
             self.step(batch)
             self.watch(time.monotonic_ns() - began_ns)
             wait_s = _BUSY_STEP_S if len(batch.ring) > self.busy_bytes else STEP_S
-        time.sleep(_QUIET_S)
+        quiet_ns = time.monotonic_ns() + _QUIET_NS
+        while time.monotonic_ns() < quiet_ns:
+            self.step(self.source.take(with_flows=False))
+            time.sleep(_BUSY_STEP_S)
         self.step(self.source.take(with_flows=True))
         self.finish()
 

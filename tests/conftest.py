@@ -1,6 +1,10 @@
 """Fixtures that every ring of tests may use."""
 
-from tests.support.fixtures import (
+import pytest
+
+pytest.register_assert_rewrite("tests.kernel.expectations")
+
+from tests.support.fixtures import (  # noqa: E402 - behind the line that makes its assertions speak
     collector,
     collector_program,
     namespaces,

@@ -32,10 +32,10 @@
 #define DIRECTION_REQUEST 0
 #define DIRECTION_RESPONSE 1
 
-/* Bytes kept inline of one turn: more of the request than of the response, because trace context stands at the end of requests. */
+/* Bytes kept inline of one turn: heads are rarely longer. */
 #define REQUEST_INLINE_BYTES 1024
-#define RESPONSE_INLINE_BYTES 512
-#define TURN_DATA_BYTES 1536
+#define RESPONSE_INLINE_BYTES 1024
+#define TURN_DATA_BYTES 2048
 /* The last bytes of the response: they tell whether a chunked body has ended (RFC 9112, 7.1: the last chunk is "0\r\n\r\n"). */
 #define TAIL_BYTES 8
 #define SEGMENT_DATA_BYTES 4096

@@ -51,7 +51,7 @@ struct exchange {
 	u64 busy;               /* when the call that is in here came, 0: none is */
 	struct payload payload; /* of the call under way; here and not on the stack, see payload.h */
 	struct cursor at;
-	u32 head_end;
+	u32 found;              /* by the search under way */
 	u32 retransmits_before; /* the socket's total when the turn began */
 	u32 retransmits_now;    /* and at the last look */
 	u8 phase;

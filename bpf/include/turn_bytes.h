@@ -6,10 +6,7 @@
 /* What is sent of a request whose head fills its room: the largest heads that servers commonly accept take 64 KiB. */
 #define WIDE_HEAD_BYTES 65536
 
-/*
- * Keep the last eight bytes of a run of several calls; calls may be shorter than that. A response written by one call ends with that
- * call, so that the next request tells its end just as well, and the read is saved.
- */
+/* Keep the last eight bytes of the run; calls may be shorter than that. */
 static __always_inline void response_tail(struct exchange *x, u64 length)
 {
 	volatile struct payload *p = &x->payload;
@@ -97,7 +94,7 @@ static __always_inline void turn_bytes(struct exchange *x, u32 part, u64 length,
 		t->flags |= request ? TURN_REQUEST_GAP : TURN_RESPONSE_GAP;
 	else if ((x->wide & WIDE_FLOW) || (request && x->wide && t->request_bytes <= WIDE_HEAD_BYTES + length))
 		segments_emit(x, part, position, now, length);
-	if (!request && bytes)
+	if (!request)
 		response_tail(x, length);
 }
 

@@ -87,7 +87,7 @@ def body_is_whole(  # noqa: PLR0913, PLR0917  # numbers that the fast path has a
 def exchange_at(ring: bytes, at: int, line_end: int, request_head: int, response_head: int) -> Exchange:
     """Build the exchange of the ordinary turn at *at*.
 
-    Its request line ends at *line_end*, its heads have these sizes.
+    Its request line ends at *line_end*; its heads have these sizes, -1 for a response head that was cut.
     """
     (_, sequence, flow_id, edge, local_port, remote_port, asked, _, _, _, asked_bytes, answered_bytes,
      asked_ns, asked_last_ns, first_ns, last_ns, handshake_ns, flags, srtt_us, retransmits, _, _,
@@ -116,10 +116,7 @@ class Found(NamedTuple):
 
 
 def find_ordinary(record: bytes, turn: Turn) -> Found | None:
-    """Look for an ordinary exchange in a turn that stands at the beginning of *record*.
-
-    As the fast path of the intake does.
-    """
+    """Look for an ordinary exchange in a turn at the beginning of *record*, as the fast path of the intake does."""
     middle = len(record) - len(turn.response)
     line_end = record.find(b"\r\n", TURN_BYTES, middle)
     head = record.find(b"\r\n\r\n", TURN_BYTES, middle) + 4 - TURN_BYTES

@@ -72,7 +72,7 @@ class FlowSink(Protocol):
     def opened(self, flow: FlowRecord) -> None:
         """A connection is established, or was before the agent came.
 
-        Once per connection, handshake and accept wait known.
+        Once per connection, when its handshake and its wait for accept are known.
         """
 
     def failed(self, flow: FlowRecord, error_type: str) -> None:

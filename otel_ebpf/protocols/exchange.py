@@ -6,10 +6,10 @@ In: what a protocol package decided. Out: the one value that aggregates, logs an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """The caller's trace context, whichever header carried it.
 
     Attributes:

@@ -9,9 +9,9 @@ Context (https://www.w3.org/TR/trace-context/), B3 in one field and in several
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
+from binascii import Error, unhexlify
 from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.protocols.exchange import TraceContext
@@ -30,16 +30,17 @@ _B3 = re.compile(rb"([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32})-([0-9A-Fa-f]{16})(?:-([01d
 _HEX_TRACE = re.compile(rb"[0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}")
 _HEX_SPAN = re.compile(rb"[0-9A-Fa-f]{16}")
 _UUID = re.compile(rb"[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}")
+_ODD_DIGITS: Final = b"13579bdf"
 _NO_TRACE: Final = bytes(16)
-_NO_SPAN: Final = bytes(8)
 _SW8_FIELDS: Final = 8
 _MAX_STATE_BYTES: Final = 8192  # sixteen times the 512 that Trace Context, 3.3.1.5 asks everybody to carry
 
 
 def trace_context(fields: Mapping[bytes, bytes]) -> TraceContext | None:
     """Return the context that *fields* (lower-case names to values) carry; None when none of them does so validly."""
+    w3c = fields.get(b"traceparent")
     return (
-        from_traceparent(fields.get(b"traceparent", b""), fields.get(b"tracestate", b""))
+        (from_traceparent(w3c, fields.get(b"tracestate", b"")) if w3c else None)
         or from_b3(fields.get(b"b3", b""))
         or from_b3_fields(fields)
         or from_sw8(fields.get(b"sw8", b""))
@@ -59,7 +60,7 @@ def from_traceparent(value: bytes, state: bytes = b"") -> TraceContext | None:
     if version == b"ff" or (version == b"00" and more):
         return None
     kept = state if len(state) <= _MAX_STATE_BYTES else b""
-    return _context(trace, span, sampled=bool(int(flags, 16) & 1), state=kept)
+    return _context(trace, span, sampled=flags[1] in _ODD_DIGITS, state=kept)
 
 
 def from_b3(value: bytes) -> TraceContext | None:
@@ -102,7 +103,7 @@ def from_sw8(value: bytes) -> TraceContext | None:
     if not trace or not segment:
         return None
     if _UUID.fullmatch(trace):
-        trace_id = bytes.fromhex(trace.replace(b"-", b"").decode("ascii"))
+        trace_id = unhexlify(trace.replace(b"-", b""))
     else:
         trace_id = hashlib.blake2b(trace, digest_size=16).digest()
     span_id = hashlib.blake2b(segment + b"-" + parts[3], digest_size=8).digest()
@@ -114,14 +115,14 @@ def from_sw8(value: bytes) -> TraceContext | None:
 def _base64(text: bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except Error:
         return b""
 
 
 def _context(trace: bytes, span: bytes, *, sampled: bool | None, state: bytes = b"") -> TraceContext | None:
     """Ids from hexadecimal digits, a short trace id padded on the left; None when either is all zeros."""
-    trace_id = bytes.fromhex(trace.decode("ascii")).rjust(16, b"\0")
-    span_id = bytes.fromhex(span.decode("ascii"))
-    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+    trace_id = unhexlify(trace)
+    span_id = unhexlify(span)
+    if not any(trace_id) or not any(span_id):
         return None
-    return TraceContext(trace_id, span_id, sampled, state)
+    return TraceContext(trace_id.rjust(16, b"\0"), span_id, sampled, state)

@@ -44,6 +44,7 @@ _WAIT: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_WAIT)
 _RESPONSE: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_RESPONSE)
 # The ordinary case: everything of a fixed length in one call.
 _LOG_HEAD: Final = struct.Struct("<cQcQcI2s16s2s8s").pack
+_PHASES: Final = struct.Struct(f"<{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
 _LOG_ALL: Final = struct.Struct(f"<cQcQcI2s16s2s8s{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
 
 _EVENT: Final = 11
@@ -152,10 +153,14 @@ def _log_fixed(exchange: Exchange, trace: LogTrace | None, offset_ns: int, obser
     """
     sent, asked = exchange.request_first_ns, exchange.request_last_ns
     answered, done = exchange.response_first_ns, exchange.response_last_ns
-    if trace is None or exchange.handshake_ns or not (sent and asked and answered and done):
+    if exchange.handshake_ns or not (sent and asked and answered and done):
         return _log_head((sent or answered) + offset_ns, observed_ns, trace) + _phases(exchange)
-    trace_id, span_id, sampled = trace
     wait = answered - asked
+    if trace is None:
+        return _LOG_TIMES(_LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns) + _PHASES(
+            _REQUEST, (asked - sent) / 1e9, _WAIT, wait / 1e9 if wait > 0 else 0.0, _RESPONSE, (done - answered) / 1e9
+        )
+    trace_id, span_id, sampled = trace
     return _LOG_ALL(
         _LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns,
         _LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id,

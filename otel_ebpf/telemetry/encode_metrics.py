@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from otel_ebpf.telemetry import wire
 from otel_ebpf.telemetry.aggregate import Metric, Snapshot
 from otel_ebpf.telemetry.batch import METRICS, Request, enclose, scope
 from otel_ebpf.telemetry.instruments import Instrument, Kind
-from otel_ebpf.telemetry.series import HistogramValue, Point
+from otel_ebpf.telemetry.series import HistogramValue, Point, Resource
 
 _POINT_BYTES: Final = 400
 """What a point of a snapshot takes in memory, about."""
@@ -37,10 +37,34 @@ _MIN_TAG: Final = wire.tag(11, wire.FIXED64)
 _MAX_TAG: Final = wire.tag(12, wire.FIXED64)
 
 
-def request(snapshot: Snapshot, version: str) -> Request:
-    """Return a snapshot as an export request."""
-    points = snapshot.points()
-    return Request(METRICS, points, points * _POINT_BYTES, lambda: encode(snapshot, version))
+MOST_POINTS: Final = 2000
+"""Points of one request, about a megabyte: gRPC servers refuse messages over 4 MiB unless told otherwise."""
+
+
+def requests(snapshot: Snapshot, version: str, *, most_points: int = MOST_POINTS) -> Iterator[Request]:
+    """Return a snapshot as export requests of at most so many points; nothing when it is empty."""
+    for part in split(snapshot, most_points):
+        points = part.points()
+        yield Request(METRICS, points, points * _POINT_BYTES, partial(encode, part, version))
+
+
+def split(snapshot: Snapshot, most_points: int) -> Iterator[Snapshot]:
+    """Cut a snapshot in order; the points of one metric may come to stand in two parts."""
+    rows: list[tuple[Resource, list[Metric]]] = []
+    room = most_points
+    for resource, metric in ((resource, metric) for resource, metrics in snapshot.rows for metric in metrics):
+        points = metric.points
+        while points:
+            if not rows or rows[-1][0] is not resource:
+                rows.append((resource, []))
+            taken, points = points[:room], points[room:]
+            rows[-1][1].append(Metric(metric.instrument, metric.delta, taken))
+            room -= len(taken)
+            if not room:
+                yield Snapshot(rows)
+                rows, room = [], most_points
+    if rows:
+        yield Snapshot(rows)
 
 
 def encode(snapshot: Snapshot, version: str) -> bytes:

@@ -53,11 +53,18 @@ class _Carrier:
         if result.success:
             return None, self._transport.answer
         status = f"HTTP {result.status_code} " if result.status_code else ""
-        return f"{status}{result.reason or result.error or 'the export was given up'}", b""
+        return f"{status}{result.reason or _innermost(result.error) or 'the export was given up'}", b""
 
     def close(self) -> None:
         """Give up retries and close the connections."""
         self._client.shutdown()
+
+
+def _innermost(error: BaseException | None) -> BaseException | None:
+    """Return what an error began with: the pool's and the session's words around it say nothing more."""
+    while error is not None and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class HttpExporter:

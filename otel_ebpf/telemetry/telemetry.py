@@ -5,6 +5,7 @@ In: what ``flows/`` found out. Out: export requests to the workers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final, Generic
 
@@ -68,15 +69,11 @@ class Telemetry(Generic[W]):
         self._active = active
         self._interval_ns = round(settings.metric_interval_s * 1e9)
         self._next_ns = now_ns + self._interval_ns
+        self._most_points = encode_metrics.MOST_POINTS if settings.metrics_exporter == "otlp" else sys.maxsize
         self._ttl_ns = round(settings.metrics_ttl_s * 1e9)
         self._aged_ns = now_ns
         self._settled = self._unwatched = 0
-        self._aggregate = Aggregate(
-            Resource(resource),
-            limit=settings.cardinality_limit,
-            ttl_ns=self._ttl_ns,
-            temporality=_temporality(settings),
-        )
+        self._aggregate = _aggregate(settings, Resource(resource), self._ttl_ns)
         self._edges = Edges(enricher, self._aggregate)
         policy = _policy(settings, self._workers)
         now = self._instant(now_ns)
@@ -153,8 +150,9 @@ class Telemetry(Generic[W]):
         if now.monotonic_ns - self._aged_ns >= self._ttl_ns:
             self._aged_ns = now.monotonic_ns
             self._edges.enricher.age()
-        if METRICS in self._workers and snapshot.rows:
-            self._send(encode_metrics.request(snapshot, self._version))
+        if METRICS in self._workers:
+            for request in encode_metrics.requests(snapshot, self._version, most_points=self._most_points):
+                self._send(request)
 
     def settle(self) -> None:
         """Bring the ledger up to date with what was counted on the hot path; ``flows/`` writes down what it saw."""
@@ -183,6 +181,10 @@ class Telemetry(Generic[W]):
         metrics.drain(timeout_s / 2)  # so that the ledger, which is sent with the metrics, says what became of the rest
         self.collect()
         metrics.close(timeout_s / 2)
+
+
+def _aggregate(settings: Settings, own: Resource, ttl_ns: int) -> Aggregate:
+    return Aggregate(own, limit=settings.cardinality_limit, ttl_ns=ttl_ns, temporality=_temporality(settings))
 
 
 def _temporality(settings: Settings) -> str:

@@ -87,7 +87,13 @@ def _key(key: str) -> bytes:
 
 def pair(key: str, value: Value) -> bytes:
     """Encode a ``KeyValue`` with its length, without the tag of the field that holds it."""
-    payload = _key(key) + lengthy(2, any_value(value))
+    head = _key(key)
+    if type(value) is str:  # nearly all of them, and nearly always so short that every length is one byte
+        raw = value.encode("utf-8", "replace")
+        whole = len(head) + len(raw) + 4
+        if whole < 0x80:
+            return b"%c%b\x12%c\x0a%c%b" % (whole, head, len(raw) + 2, len(raw), raw)
+    payload = head + lengthy(2, any_value(value))
     return varint(len(payload)) + payload
 
 

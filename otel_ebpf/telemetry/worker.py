@@ -18,6 +18,9 @@ from otel_ebpf.telemetry.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 
+_MOST_ERROR_TEXT: Final = 200
+"""Characters of a receiver's own words in the agent's log: it may send a page."""
+
 QUEUE_FULL: Final = "queue_full"
 EXPORT_FAILED: Final = "export_failed"
 REJECTED: Final = "rejected"
@@ -36,12 +39,12 @@ class Bound:
 
 
 BOUNDS: Final = {
-    LOGS: Bound(32_768, 8 << 20),
-    SPANS: Bound(32_768, 8 << 20),
+    LOGS: Bound(32_768, 6 << 20),
+    SPANS: Bound(32_768, 6 << 20),
     METRICS: Bound(200_000, 16 << 20),
 }
-"""A second of everything at 10,000 exchanges a second, a quarter of an hour of what is notable; 16 MB at worst for logs
-and spans. Of metrics about three collections at the cardinality limit: newer totals say what older ones said."""
+"""Most of a second of everything at 10,000 exchanges a second, minutes of what is notable; 12 MB at worst for logs and
+spans. Of metrics about three collections at the cardinality limit: newer totals say what older ones said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,10 @@ class Account:
         if request.signal not in self._failing:
             self._failing.add(request.signal)
             _log.warning(
-                "%s takes no %s: %s; what does not fit the queue is counted", self._name, request.signal, error
+                "%s takes no %s: %s; what does not fit the queue is counted",
+                self._name,
+                request.signal,
+                error[:_MOST_ERROR_TEXT],
             )
 
     def _worked(self, request: Request) -> None:

@@ -1,40 +1,44 @@
 """Makes the recordings of this folder from real traffic: ``python -m tests.data.make``, as root.
 
-In: nginx and a known workload in namespaces of their own. Out: ``known.rec``. What else went on in the machine meanwhile
-is taken out, so that a recording speaks of the traffic alone.
+In: a known workload between two namespaces, and servers and clients with all their habits on loopback. Out:
+``known.rec`` and ``habits.rec``. What else went on in the machine meanwhile is taken out, so that a recording speaks of
+the traffic alone.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_ebpf.kernel import layout
-from otel_ebpf.records import Batch, EdgeKey, FlowRecord, Listener
 from otel_ebpf.recording import Recording, RecordingWriter, read
+from otel_ebpf.records import Batch, EdgeKey, FlowRecord, Listener
 from tests.support.agent import running_agent
+from tests.support.habits import play, start
 from tests.support.network import veth_pair
 from tests.support.servers import nginx
 from tests.support.workload import KnownWorkload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HERE: Final = Path(__file__).parent
 REQUESTS: Final = 400
 HOST_NAME: Final = "node-1"
+_LOOPBACK: Final = ("7f000001", "00000000000000000000000000000001")
 _RING_ALIGN: Final = 8
 _FLAGS: Final = [name for name, _ in layout.TURN_RECORD.fields].index("flags")
 
 
 @dataclass(slots=True)
 class Filter:
-    """Keeps what happened in some network namespaces."""
+    """Keeps the connections that are wanted."""
 
-    namespaces: frozenset[int]
+    wanted: Callable[[EdgeKey], bool]
     processes: set[int] = field(default_factory=set)
     _flows: dict[int, bool] = field(default_factory=dict)
     _removed: Counter[int] = field(default_factory=Counter)
@@ -76,9 +80,9 @@ class Filter:
 
     def _ours(self, edge: bytes) -> bool:
         key = EdgeKey.unpack(edge)
-        if key.netns in self.namespaces:
+        if self.wanted(key):
             self.processes.add(key.tgid)
-        return key.netns in self.namespaces
+        return self.wanted(key)
 
 
 def _kind(ring: bytes, at: int) -> int:
@@ -96,17 +100,17 @@ def _counter_of(ring: bytes, at: int) -> int:
     return constants["COUNT_SNAPSHOTS" if flags & constants["TURN_SNAPSHOT"] else "COUNT_TURNS"]
 
 
-def _rewritten(source: Path, target: Path, namespaces: frozenset[int]) -> None:
-    """Copy a recording without what is not of these namespaces, and without the name of this machine."""
+def _rewritten(source: Path, target: Path, wanted: Callable[[EdgeKey], bool]) -> None:
+    """Copy a recording without what is not wanted, and without the name and the addresses of this machine."""
     recording, batches = read(source)
-    keep = Filter(namespaces)
+    keep = Filter(wanted)
     for batch in batches:
         keep.learn(batch.ring)
     kept = [keep.batch(batch) for batch in batches]
     listeners = b"".join(
         recording.listeners[at : at + layout.LISTENER.size]
         for at in range(0, len(recording.listeners), layout.LISTENER.size)
-        if Listener.unpack(recording.listeners, at).netns in namespaces
+        if Listener.unpack(recording.listeners, at).tgid in keep.processes
     )
     with target.open("wb") as file:
         writer = RecordingWriter(file, replace(recording, listeners=listeners))
@@ -121,7 +125,7 @@ def _facts(recording: Recording, processes: set[int]) -> dict[str, Any]:
         "host": facts["host"] | {"name": HOST_NAME},
         "processes": [row for row in facts["processes"] if row[0] in processes],
         "containers": [row for row in facts["containers"] if row[1] in processes],
-        "addresses": [row for row in facts["addresses"] if row[0] in processes],
+        "addresses": [[tgid, list(_LOOPBACK)] for tgid, _ in facts["addresses"] if tgid in processes],
     }
 
 
@@ -136,12 +140,25 @@ def known(target: Path) -> None:
         ):
             KnownWorkload(REQUESTS).run_apart(server.host, server.port, clients)
             agent.finished()
-        _rewritten(raw, target, inodes)
+        _rewritten(raw, target, lambda key: key.netns in inodes)
+
+
+def habits(target: Path) -> None:
+    """Record all habits."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder, raw = Path(name), Path(name) / "raw.rec"
+        running = start(stack, folder)
+        with running_agent(folder / "agent", command=("record", str(raw))) as agent:
+            play(running)
+            agent.finished()
+        ports = {server.port for server in running.values()}
+        _rewritten(raw, target, lambda key: key.server_port in ports)
 
 
 def main() -> None:
     """Make them all."""
     known(HERE / "known.rec")
+    habits(HERE / "habits.rec")
 
 
 if __name__ == "__main__":

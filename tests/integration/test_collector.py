@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 KNOWN: Final = Path(__file__).parents[1] / "data" / "known.rec"
 REQUESTS: Final = 200
 PROTOCOLS: Final = ("grpc", "http/protobuf")
-MOST_BYTES: Final = 160 << 20  # 80 MB are the target at ordinary load; queues hold 32 MB at most, and gRPC brings its own
+MOST_BYTES: Final = (
+    160 << 20
+)  # 80 MB are the target at ordinary load; queues hold 32 MB at most, and gRPC brings its own
 OWN: Final = ("otel_ebpf.", "process.")
 
 
@@ -89,18 +92,24 @@ def test_live_exchanges_arrive(collector: Collector, server: Server, tmp_path: P
         agent.finished()
     collector.stop()
     arrived = collector.telemetry()
-    for role, name, kind in (("server", "nginx", 2), ("client", "python3.11", 3)):
+    python = Path(sys.executable).resolve().name
+    for role, name, kind in (("server", "nginx", 2), ("client", python, 3)):
         mine = {"server__port": server.port, "service__name": name}
         assert arrived.exchange_counts(role, **mine) == exchanged
         assert arrived.count(f"http.{role}.request.duration", **mine) == REQUESTS
-        assert sum((span.kind, span.attributes.get("server.port")) == (kind, server.port) for span in arrived.spans) == REQUESTS
+        assert (
+            sum((span.kind, span.attributes.get("server.port")) == (kind, server.port) for span in arrived.spans)
+            == REQUESTS
+        )
 
 
 def test_every_request_says_what_it_is(collector: Collector) -> None:
     """Each scope has the agent's name, its version and the schema's address; each Resource names service and host."""
     environment = {**os.environ, **EVERYTHING, **to_collector(collector, "grpc")}
     subprocess.run([*agent_command(), "replay", KNOWN], env=environment, check=True, timeout=60)
-    version = subprocess.run([*agent_command(), "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    version = subprocess.run(
+        [*agent_command(), "--version"], check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
     collector.stop()
     said = list(_scopes(collector))
     assert {signal for signal, *_ in said} == {"resourceLogs", "resourceSpans", "resourceMetrics"}

@@ -22,13 +22,15 @@ _EXCHANGES: Final = (
     ("PURGE", "/other", 200, 0, 11),
     ("GET", "/bytes", 200, 0, 11),
     ("GET", "/long?" + "q" * 34, 200, 0, 11),
+    ("PUT", "/behind/1", 200, 300, 11),
+    ("GET", "/behind/2", 200, 0, 11),
     ("GET", "/six", 200, 0, 11),
     ("GET", "/older/1", 200, 0, 11),
     ("GET", "/older/2", 200, 0, 11),
     ("GET", "/reset", 200, 0, 11),
 )
 # Bytes that each client sent and received, connection by connection, the older one excepted: it stays open.
-_TOTALS: Final = ((34, 49), (36, 49), (323, 400_393), (598, 784), (864, 1127), (2168, 147), (3072, 98))
+_TOTALS: Final = ((34, 49), (36, 49), (399, 98), (323, 400_393), (598, 784), (864, 1127), (2168, 147), (3072, 98))
 _RESETS: Final = [0x4, 0x8]  # FLOW_RESET_RECEIVED at the server, FLOW_RESET_SENT at the client
 
 

@@ -375,7 +375,8 @@ def test_two_threads_on_one_socket(watched: Watched) -> None:
         for thread in threads:
             thread.join(20)
         _close(client, server)
-        watched.wait(lambda: len(watched.logs(wire.port)) == 4 * count)
+        watched.wait(lambda: watched.connections(wire.port) == opened(1))
+        time.sleep(1)  # records wait so long for others
         seen = [(log.attributes["ebpf.role"], log.attributes.get("url.path"), log.attributes.get("url.query"),
                  log.attributes.get("http.response.status_code")) for log in watched.logs(wire.port)]
         possible = {
@@ -390,9 +391,12 @@ def test_two_threads_on_one_socket(watched: Watched) -> None:
 
 # -- floods -----------------------------------------------------------------------------------------------------------
 
-def uptime():
-    return open("/proc/loadavg").read()
-_COUNTED_ONLY: Final = {"OTEL_LOGS_EXPORTER": "none"}
+# Room for a second of a flood: a test that is alone on a machine with one processor may keep the agent from it that long.
+_COUNTED_ONLY: Final = {
+    "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    "OTEL_EBPF_RING_SIZE": "16777216",
+}
 
 
 def test_port_scan(tmp_path: Path) -> None:
@@ -438,10 +442,9 @@ def test_50_000_distinct_paths(tmp_path: Path) -> None:
     with watching(tmp_path, _COUNTED_ONLY) as watched, _wire() as wire:
         _ask_for_words(wire, 50_000)
         routes = _routes(watched, wire, 50_000)
-        print("paths", watched.ledger(), len(routes), uptime())
         assert len(routes) <= 100 + 2
         assert sum(routes.values()) == 50_000
-        _expect_still_counting(watched)
+        _expect_still_counting(watched, "/*")
 
 
 def test_series_beyond_the_limit_are_one(tmp_path: Path) -> None:
@@ -484,8 +487,8 @@ def _ask_for_words(wire: Wire, count: int) -> None:
     _close(client, server)
 
 
-def _expect_still_counting(watched: Watched) -> None:
-    """Assert that an ordinary exchange is counted, memory is bounded, and the ledger closes."""
+def _expect_still_counting(watched: Watched, route: str = "/health") -> None:
+    """Assert that an ordinary exchange is counted under *route*, memory is bounded, and the ledger closes."""
     with _wire() as wire:
         client, server = wire.connect()
         client.sendall(b"GET /health HTTP/1.1\r\n\r\n")
@@ -494,8 +497,8 @@ def _expect_still_counting(watched: Watched) -> None:
         client.recv(4096)
         _close(client, server)
         watched.wait(lambda: bool(watched.sums("http.client.request.duration", wire.port)))
-        assert watched.sums("http.server.request.duration", wire.port, "http.route") == {("/health",): 1}
-        assert watched.sums("http.client.request.duration", wire.port, "url.template") == {("/health",): 1}
+        assert watched.sums("http.server.request.duration", wire.port, "http.route") == {(route,): 1}
+        assert watched.sums("http.client.request.duration", wire.port, "url.template") == {(route,): 1}
     assert watched.agent.resident_peak_bytes() < RESIDENT_BYTES
     print("peak MB", watched.agent.resident_peak_bytes() / 1e6)
     watched.finish()

@@ -128,7 +128,9 @@ def test_connections_are_counted(run: Run, role: str) -> None:
     assert run.total("ebpf.tcp.connections.active", ebpf__role=role) == 0
 
 
-@pytest.mark.parametrize(("role", "sent", "received"), [("client", "request", "response"), ("server", "response", "request")])
+@pytest.mark.parametrize(
+    ("role", "sent", "received"), [("client", "request", "response"), ("server", "response", "request")]
+)
 def test_network_bytes_are_heads_and_bodies(run: Run, role: str, sent: str, received: str) -> None:
     """Nothing is chunked here: the bytes of the connections are those of all heads and bodies, no more and no less."""
     for direction, part in (("transmit", sent), ("receive", received)):

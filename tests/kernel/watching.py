@@ -28,7 +28,7 @@ RESIDENT_BYTES: Final = 150 << 20
 
 _PATIENCE_S: Final = 20
 _LOOK_S: Final = 5.5
-_QUIET_S: Final = 0.8  # two collections and one flush of records: what was too much would have come by then
+_FLUSH_S: Final = 0.5  # and the interval of metrics: what was too much would have come by then
 
 
 class Told(NamedTuple):
@@ -51,8 +51,9 @@ class Watched:
         agent: The running agent.
     """
 
-    def __init__(self, agent: Agent, folder: Path) -> None:
+    def __init__(self, agent: Agent, folder: Path, interval_s: float) -> None:
         self.agent = agent
+        self._quiet_s = _FLUSH_S + 1.3 * interval_s
         self._folder = folder
         self._read_bytes = 0
         self._kept = Telemetry()
@@ -109,7 +110,7 @@ class Watched:
         deadline = time.monotonic() + _PATIENCE_S
         while not ready() and time.monotonic() < deadline:
             time.sleep(0.1)
-        time.sleep(_QUIET_S)
+        time.sleep(self._quiet_s)
 
     def expect(self, port: int, exchanges: Counter[Told], connections: dict[tuple[str, str | None], int]) -> None:
         """Assert that exactly this is told of a port, in time."""
@@ -142,10 +143,10 @@ class Watched:
 
 @contextmanager
 def watching(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Watched]:
-    """An agent that tells all exchanges as records, and metrics five times a second."""
-    often = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_TRACES_EXPORTER": "none"}
-    with running_agent(folder, {**often, **(settings or {})}) as agent:
-        yield Watched(agent, folder)
+    """An agent that tells all exchanges as records and, unless *settings* say otherwise, metrics five times a second."""
+    whole = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_TRACES_EXPORTER": "none", **(settings or {})}
+    with running_agent(folder, whole) as agent:
+        yield Watched(agent, folder, int(whole["OTEL_METRIC_EXPORT_INTERVAL"]) / 1000)
 
 
 def check_ledger(rows: Mapping[tuple[str, str, str], int], logs: int) -> None:

@@ -67,9 +67,6 @@ OWN_CEILING: Final = {
     "otel_ebpf/kernel/probes.py": (450, "a table: every hook"),
     "otel_ebpf/pipeline.py": (PAGE_LINES, "the loop, on one page"),
     "bpf/agent.c": (PAGE_LINES, "a table of contents"),
-    "bpf/include/exchange.h": (600, "the capture core: one state machine, which nobody could check in pieces"),
-    "bpf/include/flow.h": (190, "making a flow, filling it and letting it go: one life"),
-    "bpf/connections.c": (220, "every state that a connection goes through"),
 }
 OWN_FUNCTION_CEILING: Final = {
     "otel_ebpf/flows/intake.py:take": (60, "the hot path: flat, everything in local variables"),

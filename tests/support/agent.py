@@ -96,8 +96,9 @@ def running_agent(
 ) -> Iterator[Agent]:
     """The agent from when it captures on; *settings* go on top of :data:`EVERYTHING` (all signals to its file).
 
-    *command* is ``("record", path)`` to record at the same time. With *show* its standard output goes where this process's does, and only its standard error to its log. Needs root.
-    Raises ChildFailedError when it ends, or does not say that it is capturing.
+    *command* is ``("record", path)`` to record at the same time. With *show* its standard output goes where this
+    process's does, and only its standard error to its log. Needs root. Raises
+    ChildFailedError when it ends, or does not say that it is capturing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "out.jsonl"

@@ -113,7 +113,7 @@ class Telemetry:
 
     def exchange_counts(self, role: str, **attributes: Value) -> Counter[Exchange]:
         """The exchange records as the clients count them; an absent size is -1, other absent things empty or 0."""
-        return Counter(_exchange(log.attributes) for log in self.exchanges(role, **attributes))
+        return Counter(exchange_of(log) for log in self.exchanges(role, **attributes))
 
     def series(self, metric: str, **attributes: Value) -> dict[tuple[Any, ...], tuple[float, int]]:
         """Per series (Resource and attributes): its total value and its total count, whatever the temporality."""
@@ -135,10 +135,12 @@ class Telemetry:
         return sum(count for _, count in self.series(metric, **attributes).values())
 
 
-def _exchange(attributes: Mapping[str, Value]) -> Exchange:
+def exchange_of(row: Scoped) -> Exchange:
+    """A record of an exchange as clients count them; a size that is absent counts as -1."""
+    attributes = row.attributes
     return Exchange(
         attributes.get("http.request.method_original", attributes.get("http.request.method", "")),
-        attributes.get("url.path", ""),
+        attributes.get("url.path", ""),  # CONNECT has none
         attributes.get("http.response.status_code", 0),
         attributes.get("http.response.body.size", -1),
         attributes.get("http.request.body.size", -1),

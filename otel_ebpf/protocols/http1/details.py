@@ -36,13 +36,16 @@ def details(block: bytes) -> Details:
 
     Of a field sent twice the first counts, but ``tracestate`` is joined.
     """
+    host = user_agent = None
     found: dict[bytes, bytes] = {}
     for name, value in _WANTED.findall(block):
         key = name.lower()
-        if key not in found:
-            found[key] = value.rstrip(b" \t")
+        if key == b"host":
+            host = value.rstrip() if host is None else host
+        elif key == b"user-agent":
+            user_agent = value.rstrip() if user_agent is None else user_agent
+        elif key not in found:
+            found[key] = value.rstrip()
         elif key == b"tracestate":  # Trace Context, 3.3.1.1: several fields are one list
-            found[key] += b"," + value.rstrip(b" \t")
-    host = found.pop(b"host", None)
-    user_agent = found.pop(b"user-agent", None)
+            found[key] += b"," + value.rstrip()
     return Details(host, user_agent, trace_context(found) if found else None)

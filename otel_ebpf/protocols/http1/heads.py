@@ -45,10 +45,7 @@ class RequestHead(NamedTuple):
 
 
 class ResponseHead(NamedTuple):
-    """The head of a response; ``status`` is 0 when not even the status line was captured.
-
-    Else as :class:`RequestHead`.
-    """
+    """The head of a response, as :class:`RequestHead`; ``status`` is 0 when not even the status line was captured."""
 
     status: int
     version: str
@@ -99,10 +96,7 @@ def begins_response(data: Buffer) -> bool:
 
 
 def resumes_request(data: Buffer) -> bool:
-    """Tell whether *data*, found behind bytes that were not understood, begins a request.
-
-    What follows a method must look right.
-    """
+    """Tell whether *data*, found behind bytes that were not understood, certainly begins a request."""
     return grammar.REQUEST_RESUMED.match(data) is not None
 
 

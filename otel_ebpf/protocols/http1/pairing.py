@@ -27,9 +27,11 @@ Load generators pipeline hundreds, nginx is sent 100 by default.
 """
 
 RACE_NS: Final = 100_000_000
-"""How much earlier than its request a response may be told of. Two threads on one socket report in the order in which
-they are scheduled, which differs by a scheduling delay; a response that old answers nothing (a server's 408 on an idle
-connection)."""
+"""How much earlier than its request a response may be told of.
+
+Two threads on one socket report in the order in which they are scheduled, which differs by a scheduling delay. A
+response older than that answers nothing: it is a server's 408 on an idle connection.
+"""
 
 
 class Pairing:
@@ -89,10 +91,7 @@ class Pairing:
         self.queue.drop(self._doubt)
 
     def lose(self, reason: str, request_position: int, response_position: int) -> None:
-        """Messages may begin and end in bytes that were never told of.
-
-        Go to these positions and look for the next exchange.
-        """
+        """Bytes up to these positions were never told of: messages may begin and end in them; look for the next one."""
         self._abandon(reason)
         self.requests.jump(request_position)
         self.responses.jump(response_position)
@@ -268,10 +267,7 @@ class Pairing:
         return False
 
     def _unasked(self) -> bool:
-        """A response without a request.
-
-        Answers a head that is not complete yet, or is dropped in doubt, or waits for its request.
-        """
+        """A response without request: it answers an unfinished head, is dropped in doubt, or waits for its request."""
         if self.requests.state is State.START and self.requests.waiting:
             opening = self.requests.cut()
             if isinstance(opening, Opening):
@@ -347,10 +343,7 @@ class Pairing:
         self._doubt = "given_up"
 
     def _fate(self, error_type: str | None) -> tuple[str | None, tuple[str, ...]]:
-        """Error and what is missing, of an exchange that the end found under way.
-
-        Of the connection, or (None) of our patience.
-        """
+        """Error and what is missing, of an exchange under way when the connection, or (None) our patience, ended."""
         response = self.queue.response
         if response is None:
             return error_type, ("response",) if error_type is None else ()

@@ -26,10 +26,7 @@ Further calls share the time of the last.
 
 
 class Mark(NamedTuple):
-    """One call, or the several calls that one captured run stands for.
-
-    Positions *start* to *end*, and when they passed.
-    """
+    """One call, or the several calls of one captured run: positions *start* to *end*, and when they passed."""
 
     start: int
     end: int

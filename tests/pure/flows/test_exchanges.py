@@ -90,10 +90,7 @@ def test_server_that_reads_1024_bytes_and_answers_one_by_one() -> None:
 
 
 def test_streaming_pipeline() -> None:
-    """A client that sends a request whenever a response came.
-
-    With eight outstanding all the time, is paired in order.
-    """
+    """A client that keeps eight requests outstanding, one more for each response, is paired in order."""
     one = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%02d"
     conversation = Conversation(edge=CLIENT).request(b"".join(one % i for i in range(8)))
@@ -286,10 +283,7 @@ def test_response_cut_short() -> None:
 
 
 def test_request_line_of_64_kib() -> None:
-    """A request line beyond the bound keeps its method and the beginning of its target.
-
-    And says that its head is cut.
-    """
+    """A request line beyond the bound keeps its method and the beginning of its target, marked as cut."""
     line = b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
     conversation = Conversation()
     for at in range(0, len(line), 8192):
@@ -365,10 +359,7 @@ def test_response_without_request() -> None:
 
 
 def test_response_told_before_its_request() -> None:
-    """Two threads on one socket may be told of in the wrong order.
-
-    The pair is found, and time does not run backwards.
-    """
+    """Two threads on one socket may be told of in the wrong order; the pair is found, and time runs forwards."""
     conversation = Conversation(edge=CLIENT).response(OK, 1000).request(GET, 1500).request(GET, 2000).response(OK, 2100)
     heard = hear(*conversation.close().ring)
     assert heard.short == [(b"GET", b"/a", 200), (b"GET", b"/a", 200)]
@@ -385,10 +376,7 @@ def test_old_response_is_not_the_answer() -> None:
 
 
 def test_joined_inside_a_response() -> None:
-    """On a connection older than the agent the rest of an exchange is accounted for.
-
-    And the next one is the first told.
-    """
+    """The rest of an exchange older than the agent is accounted for, and the next one is the first told."""
     conversation = Conversation(joined=True).response(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
     heard = hear(*conversation.request(GET).response(OK).request(GET).response(OK).close().ring)
     assert heard.short == [(b"GET", b"/a", 200)] * 2
@@ -426,10 +414,7 @@ def test_lost_turn_inside_a_body() -> None:
 
 
 def test_lost_turn_with_responses_under_way() -> None:
-    """When a response of a pipeline is lost nothing behind it is paired any more.
-
-    And every request is accounted for.
-    """
+    """Behind a lost response of a pipeline nothing is paired any more, and every request is accounted for."""
     lost = frozenset({3})
     requests = b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % i for i in range(4))
     conversation = Conversation(lost=lost).request(requests)
@@ -443,10 +428,7 @@ def test_lost_turn_with_responses_under_way() -> None:
 
 
 def test_lost_request_turn_before_a_late_response() -> None:
-    """When the lost turn held a request whose response is still to come.
-
-    That response is not given to the next request.
-    """
+    """The response to a request in a lost turn is not given to the next request."""
     conversation = Conversation(lost=frozenset({1})).request(b"GET /lost HTTP/1.1\r\n\r\n")
     conversation.request(b"GET /next HTTP/1.1\r\n\r\n").response(OK).response(OK)
     heard = hear(*conversation.close().ring)
@@ -524,11 +506,8 @@ def test_direction_names() -> None:
 
 
 def test_long_response_head() -> None:
-    """A response head longer than its room is told without sizes when the next request came.
-
-    And says what is missing.
-    """
-    answer = b"HTTP/1.1 200 OK\r\nX: " + b"h" * 600 + b"\r\nContent-Length: 5\r\n\r\nhello"
+    """A response head longer than its room is told without sizes when the next request came, marked as cut."""
+    answer = b"HTTP/1.1 200 OK\r\nX: " + b"h" * 1200 + b"\r\nContent-Length: 5\r\n\r\nhello"
     heard = hear(
         Conversation().request(GET, 100).response(answer, 300).request(GET, 400).response(OK, 500).close().sent()
     )

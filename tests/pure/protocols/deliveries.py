@@ -119,10 +119,7 @@ def check_byte_by_byte(case: Case) -> None:
 
 
 def check_truncated(case: Case) -> None:
-    """The connection ends after any byte of the response: an error, or for a body without length its end.
-
-    Never another status.
-    """
+    """The connection ends after any byte of the response: an error or an end, but never another status."""
     for size in range(len(case.response)):
         wire = Wire().request(case.request).response(case.response[:size]).close()
         (exchange,) = wire.exchanges

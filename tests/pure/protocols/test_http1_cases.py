@@ -93,10 +93,7 @@ def test_length_that_means_nothing(field: bytes) -> None:
 
 
 def test_request_with_a_length_that_means_nothing() -> None:
-    """A request whose end cannot be told is over with its response.
-
-    The next call that begins like a request is the next one.
-    """
+    """A request whose end cannot be told is over with its response, and the next request is found."""
     wire = Wire().request(b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabc").response(OK)
     assert [(e.method, e.status) for e in wire.exchanges] == [(b"POST", 200)]
     wire.request(b"de").request(GET).response(OK)

@@ -214,3 +214,23 @@ def test_the_last_metrics_tell_the_whole_ledger() -> None:
     told = {tuple(sorted(attributes(point.attributes).items())): point.as_int for point in points(found)}
     for stage in ("log", "span"):
         assert told[("outcome", "seen"), ("stage", stage)] == told[("outcome", "exported"), ("stage", stage)] == 100
+
+
+def test_metrics_requests_are_bounded() -> None:
+    """Many points go out as several requests that a receiver takes; no point is lost or doubled."""
+    b = bench(cardinality_limit=2000)
+    for index in range(1999):
+        b.count(b"GET /a-route-with-a-rather-long-name-%d HTTP/1.1" % index)
+    b.telemetry.collect()
+    sizes = [len(request.payload()) for request in b.kept.requests]
+    assert len(sizes) == 7
+    assert max(sizes) < 2 << 20
+    routes = [
+        (metric.name, attributes(point.attributes).get("http.route"))
+        for message in b.kept.messages("metrics")
+        for resource in message.resource_metrics
+        if attributes(resource.resource.attributes)["service.name"] == "nginx"
+        for metric in resource.scope_metrics[0].metrics
+        for point in metric.histogram.data_points
+    ]
+    assert len(routes) == len(set(routes)) == 1999 * 6
