@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STEP_S: Final = 0.1  # nobody is woken per record; 100 ms is below what a person calls a delay
 _BUSY_STEP_S: Final = 0.01  # while the ring fills faster than it is read at leisure
-_QUIET_NS: Final = 500_000_000  # a turn is told of after 0.25 s of silence, by a sweep every 0.2 s: so long for the last
+_QUIET_NS: Final = 500_000_000  # the sweep, every 0.2 s, tells of a turn after 0.25 s of silence: also of the last
 _FLOWS_INTERVAL_NS: Final = 5_000_000_000  # round-trip times are sampled this often; totals cannot be missed
 
 

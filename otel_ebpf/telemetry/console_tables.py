@@ -68,6 +68,8 @@ class Report:
 
     http: defaultdict[Key, Cell] = field(default_factory=lambda: defaultdict(Cell))
     edges: defaultdict[Key, Cell] = field(default_factory=lambda: defaultdict(Cell))
+    served: set[Key] = field(default_factory=set)
+    """Edges whose workload is the serving end: not every instrument says the role."""
     agent: defaultdict[Key, float] = field(default_factory=lambda: defaultdict(float))
     begin_ns: int = 0
     end_ns: int = 0
@@ -103,7 +105,10 @@ def _sort_in(report: Report, name: str, metric: Any) -> None:
             role = "client" if metric.name == table.CLIENT_DURATION.name else "server"
             _add_http(report.http[_http_key(name, role, found)], point, found)
         elif metric.name.startswith(("ebpf.tcp.", "ebpf.network.")):
-            _add_edge(report.edges[_edge_key(name, found)], metric.name, point, found)
+            key = _edge_key(name, found)
+            _add_edge(report.edges[key], metric.name, point, found)
+            if found.get(names.ROLE) == "server":
+                report.served.add(key)
         elif metric.name.startswith(("otel_ebpf.", "process.")):
             _add_agent(report, metric.name, point, found)
         if metric.WhichOneof("data") != "gauge" and data.aggregation_temporality == _DELTA:
@@ -133,7 +138,9 @@ def _http_key(name: str, role: str, found: dict[str, Any]) -> Key:
 
 
 def _edge_key(name: str, found: dict[str, Any]) -> Key:
-    return name, _peer(found) + _port(found) if names.OVERFLOW not in found else "(beyond the cardinality limit)"
+    if names.OVERFLOW in found:
+        return name, "(beyond the cardinality limit)", ""
+    return name, _peer(found), _port(found)
 
 
 def _add_http(cell: Cell, point: Any, found: dict[str, Any]) -> None:
@@ -193,14 +200,16 @@ def _edge_table(report: Report) -> Table:
     made = _table(
         "Connections",
         (
-            ("workload", False), ("other end", False), ("new", True), ("failed", True), ("open", True),
+            ("workload", False), ("", False), ("other end", False), ("new", True), ("failed", True), ("open", True),
             ("handshake", True), ("rtt", True), ("resent", True), ("resets", True), ("sent", True), ("received", True),
         ),
     )  # fmt: skip
     rows = sorted(report.edges.items(), key=lambda row: (-row[1].numbers["sent"] - row[1].numbers["received"], row[0]))
     rows = [(key, cell) for key, cell in rows if any(cell.numbers.values())]
-    for (name, peer), cell in rows[:MOST_ROWS]:
-        made.add_row(Text(name, "bold"), peer, *_edge_cells(cell))
+    for key, cell in rows[:MOST_ROWS]:
+        name, peer, port = key
+        ends = (name + port, "←", peer) if key in report.served else (name, "→", peer + port)
+        made.add_row(Text(ends[0], "bold"), *ends[1:], *_edge_cells(cell))
     _more(made, len(rows))
     return made
 

@@ -124,7 +124,7 @@ def test_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         "nginx:80 ← shop GET /a 1 0.1 1 1.50 s 1.95 s 2.00 s",
         "Connections",
         "workload other end new failed open handshake rtt resent resets sent received",
-        "nginx shop:80 1 2 1 ms 250 µs 1 2.0 KiB 1.0 MiB",
+        "nginx:80 ← shop 1 2 1 ms 250 µs 1 2.0 KiB 1.0 MiB",
         "agent: 22 exchanges, 3 flows, 0.100 core, 50.0 MiB · kernel: 7 dropped (ring_full)",
         "",
     ]
