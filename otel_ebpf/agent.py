@@ -186,7 +186,15 @@ def _summary(loaded: Loaded) -> str:
     return f"{len(on)} of {len(loaded.report)} hooks on ({', '.join(on)})"
 
 
+def _profiled(settings: Settings) -> Settings:
+    """Return the settings as the profile leaves them: light tells no single exchange."""
+    if settings.profile != "light":
+        return settings
+    return replace(settings, exchange_logs="off", exchange_spans="off")
+
+
 def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows: int) -> tuple[Pipeline, Enricher]:
+    settings = _profiled(settings)
     ledger = Ledger()
     enricher = Enricher(settings, parts.facts)
     table: FlowTable

@@ -72,10 +72,9 @@ class Settings:
     # What is watched
     profile: str = setting(
         "OTEL_EBPF_PROFILE",
-        of.choice("default", "deep", "light"),
+        of.choice("default", "light"),
         "default",
-        "How much is measured: connections and request metrics only (light), exchanges and sampled stack timeline "
-        "(default), the timeline of every exchange (deep).",
+        "How much is told: metrics, log records and spans of exchanges (default), or metrics only (light).",
     )
     open_ports: tuple[tuple[int, int], ...] = setting(
         "OTEL_EBPF_OPEN_PORT", of.ports(), "", "Watch only workloads that serve on one of these ports."

@@ -162,7 +162,7 @@ def test_without_privileges_the_exact_command_is_given(
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("OTEL_EBPF_PROFILE", "deep")
+    monkeypatch.setenv("OTEL_EBPF_PROFILE", "light")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(cli, "can_capture", lambda _: False)
     monkeypatch.setattr(sys, "argv", ["otel-ebpf", "run", "--duration", "5"])

@@ -39,7 +39,7 @@ def test_without_environment_every_setting_has_its_default() -> None:
 def test_settings_cannot_be_changed() -> None:
     """Settings are frozen: nobody changes them behind another's back."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        read().profile = "deep"  # type: ignore[misc]
+        read().profile = "light"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_a_value_that_is_not_allowed_is_refused_by_name(variable: str, text: str
 
 def test_the_refusal_says_what_was_perhaps_meant() -> None:
     """A near miss of a choice is answered with the choice."""
-    assert refusal(OTEL_EBPF_PROFILE="dep") == (
-        "OTEL_EBPF_PROFILE='dep' is not valid (did you mean deep?): allowed is default | deep | light"
+    assert refusal(OTEL_EBPF_PROFILE="ligth") == (
+        "OTEL_EBPF_PROFILE='ligth' is not valid (did you mean light?): allowed is default | light"
     )
 
 
 def test_every_wrong_variable_is_named_at_once() -> None:
     """The whole configuration is judged, one line per problem."""
-    lines = refusal(OTEL_EBPF_PROFIL="deep", OTEL_EBPF_MAX_FLOWS="many", OTEL_EBPF_OPEN_PORT="http").split("\n")
+    lines = refusal(OTEL_EBPF_PROFIL="light", OTEL_EBPF_MAX_FLOWS="many", OTEL_EBPF_OPEN_PORT="http").split("\n")
     assert lines == [
         "OTEL_EBPF_PROFIL is not a setting: did you mean OTEL_EBPF_PROFILE?",
         (
@@ -313,8 +313,8 @@ def test_every_default_is_allowed_and_documented() -> None:
 
 def test_rows_say_where_a_value_comes_from() -> None:
     """``otel-ebpf settings`` shows value and source, and what derived defaults came to."""
-    rows = {row.name: row for row in setting_rows({"OTEL_EBPF_PROFILE": "deep", "OTEL_METRICS_EXPORTER": "none"})}
-    assert (rows["OTEL_EBPF_PROFILE"].value, rows["OTEL_EBPF_PROFILE"].source) == ("deep", "environment")
+    rows = {row.name: row for row in setting_rows({"OTEL_EBPF_PROFILE": "light", "OTEL_METRICS_EXPORTER": "none"})}
+    assert (rows["OTEL_EBPF_PROFILE"].value, rows["OTEL_EBPF_PROFILE"].source) == ("light", "environment")
     assert (rows["OTEL_EBPF_RING_SIZE"].value, rows["OTEL_EBPF_RING_SIZE"].source) == ("4MiB", "default")
     assert rows["OTEL_METRIC_EXPORT_INTERVAL"].value == "60000"
 
