@@ -149,14 +149,23 @@ static __always_inline int is_open(u32 state)
 	return state != TCP_CLOSE && state != TCP_LISTEN && state != TCP_SYN_SENT && state != TCP_SYN_RECV;
 }
 
+/* Bytes may have moved between attaching and this walk: then the flow is there, and its role was asked before listeners were known. */
+static __always_inline int is_known(u64 key)
+{
+	struct flow *flow = flows.lookup(&key);
+
+	if (flow && (flow->flags & FLOW_OLDER) && flow->protocol == PROTOCOL_UNDECIDED)
+		flow_role_by_listener(flow);
+	return flow != 0;
+}
+
 int on_each_socket(u64 *ctx)
 {
 	struct sock *sk = iterated_socket(ctx);
-	u64 key = (u64)sk;
 	struct flow *flow;
 	u64 task;
 
-	if (!sk || !is_open(KR(sk, __sk_common.skc_state)) || flows.lookup(&key))
+	if (!sk || !is_open(KR(sk, __sk_common.skc_state)) || is_known((u64)sk))
 		return 0;
 	LOAD(u64, task, ctx, OFFSET(struct bpf_iter__task_file, task));
 	if (!task || iterated_tgid(ctx) == AGENT_TGID)

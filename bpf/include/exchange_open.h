@@ -40,36 +40,43 @@ static __always_inline struct exchange *exchange_new(struct sock *sk, struct flo
 /* Flows older than the agent are looked at this often, since the first call seen may stand inside a body. */
 #define MAX_SNIFFS 64
 
+/*
+ * Does this call look like HTTP/1? The role of a flow older than the agent is a guess (its listener may be gone): a request settles it.
+ */
+static __always_inline int begins_http(struct flow *flow, u32 direction, u64 word, u64 size)
+{
+	u32 request_direction = flow->edge.role == ROLE_SERVER ? RECEIVE : SEND;
+	int older = flow->flags & FLOW_OLDER;
+
+	if (older && known_method(word)) {
+		flow_role(flow, direction == RECEIVE ? ROLE_SERVER : ROLE_CLIENT);
+		return 1;
+	}
+	if (direction != request_direction)
+		return size >= 5 && status_start(word, size);
+	return !older && token_start(word, size);
+}
+
 /* The protocol of a flow by this call; an exchange to capture into when it is HTTP/1. */
 static __always_inline struct exchange *exchange_open(struct sock *sk, struct flow *flow, u32 direction, struct payload *p,
 						      u64 length)
 {
-	u32 request_direction = flow->edge.role == ROLE_SERVER ? RECEIVE : SEND;
-	int older = flow->flags & FLOW_OLDER;
 	u64 size;
 	u64 word = first_bytes(p, length, &size);
-	int http;
 
 	flow->sniffs++;
-	if (looks_like_http2(word)) {
+	if (looks_like_http2(word))
 		flow->protocol = PROTOCOL_HTTP2;
-		return 0;
-	}
-	if (looks_like_tls(word, size)) {
+	else if (looks_like_tls(word, size))
 		flow->protocol = PROTOCOL_TLS;
-		return 0;
-	}
-	if (direction != request_direction)
-		http = size >= 5 && status_start(word, size);
-	else
-		http = older ? known_method(word) : token_start(word, size);
-	if (http)
+	else if (begins_http(flow, direction, word, size))
 		return exchange_new(sk, flow);
-	if (older && flow->sniffs < MAX_SNIFFS)
-		return 0;
-	if (older)
+	else if (!(flow->flags & FLOW_OLDER))
+		flow->protocol = PROTOCOL_OTHER;
+	else if (flow->sniffs >= MAX_SNIFFS) {
 		count(COUNT_PROTOCOL_GIVEN_UP);
-	flow->protocol = PROTOCOL_OTHER;
+		flow->protocol = PROTOCOL_OTHER;
+	}
 	return 0;
 }
 

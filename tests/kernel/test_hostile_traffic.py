@@ -385,7 +385,6 @@ def test_two_threads_on_one_socket(watched: Watched) -> None:
         }
         assert len(seen) == len(set(seen))
         assert set(seen) <= possible
-        print("two threads", len(seen), "of", len(possible))
     watched.expect_healthy()
 
 
@@ -456,14 +455,13 @@ def test_series_beyond_the_limit_are_one(tmp_path: Path) -> None:
         routes = watched.sums("http.server.request.duration", wire.port, "http.route")
         assert len(routes) < 100
         assert _all_measured(watched) >= 3_000
-        refused = {p.value for p in watched.telemetry().points if p.metric == "otel_ebpf.metric.series.refused"}
-        assert max(refused) >= 2_900
+        assert watched.sums("otel_ebpf.metric.series.refused", None)[()] >= 2_900
         assert watched.agent.resident_peak_bytes() < RESIDENT_BYTES
         watched.finish()
 
 
 def _all_measured(watched: Watched) -> int:
-    return watched.telemetry().count("http.server.request.duration")
+    return sum(watched.sums("http.server.request.duration", None).values())
 
 
 def _routes(watched: Watched, wire: Wire, count: int) -> dict[str, int]:
@@ -500,7 +498,6 @@ def _expect_still_counting(watched: Watched, route: str = "/health") -> None:
         assert watched.sums("http.server.request.duration", wire.port, "http.route") == {(route,): 1}
         assert watched.sums("http.client.request.duration", wire.port, "url.template") == {(route,): 1}
     assert watched.agent.resident_peak_bytes() < RESIDENT_BYTES
-    print("peak MB", watched.agent.resident_peak_bytes() / 1e6)
     watched.finish()
 
 
@@ -513,7 +510,7 @@ def test_ring_that_is_too_small(tmp_path: Path) -> None:
     settings = {**_COUNTED_ONLY, "OTEL_EBPF_RING_SIZE": "65536"}
     with watching(tmp_path, settings) as watched, _wire() as wire:
         client, server = wire.connect()
-        watched.look()
+        watched.wait_for_totals()
         before = watched.ledger()
         watched.agent.child.send_signal(signal.SIGSTOP)
         resident = watched.agent.resident_bytes()
@@ -525,17 +522,16 @@ def test_ring_that_is_too_small(tmp_path: Path) -> None:
         _ask(client, server, b"/after", 10)
         _close(client, server)
         watched.wait(lambda: watched.connections(wire.port) == opened(1))
-        watched.look()
+        watched.wait_for_totals()
         told = sum(watched.sums("http.server.request.duration", wire.port, "http.route").values())
         told += sum(watched.sums("http.client.request.duration", wire.port, "url.template").values())
         lost = _gained(watched, before, "kernel.turn", "dropped")
         others = _gained(watched, before, "kernel.turn", "seen") - 2 * (count + 10)
-        print("ring", told, lost, others, {k: v for k, v in watched.ledger().items() if k[0].startswith(("kernel", "exch"))})
         assert lost > count
         assert 0 <= told + lost - 2 * (count + 10) <= others
         assert watched.sums("http.server.request.duration", wire.port, "http.route")["/after",] == 10
         assert watched.connections(wire.port) == opened(1)
-        assert watched.agent.resident_bytes() < resident + (8 << 20)
+        assert watched.agent.resident_bytes() < resident + (16 << 20)
         _expect_still_counting(watched)
 
 
@@ -554,7 +550,6 @@ def test_more_connections_than_the_map_holds(tmp_path: Path) -> None:
         watched.wait(lambda: _gained(watched, {}, "kernel.connection", "dropped") > 0)
         tracked = sum(watched.connections(wire.port).values())
         untracked = _gained(watched, {}, "kernel.connection", "dropped")
-        print("flows", tracked, untracked, others)
         assert 0 < tracked <= 64
         assert 0 <= tracked + untracked - 2 * count <= others
         told = watched.exchanges(wire.port)

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from tests.support.otlp import Log
+    from tests.support.otlp import Log, Point
 
+_SETTINGS: Final = {
+    "OTEL_METRIC_EXPORT_INTERVAL": "200",
+    "OTEL_TRACES_EXPORTER": "none",
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",  # nothing is repeated: there is less to read
+}
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 RESIDENT_BYTES: Final = 150 << 20
 """The most that the agent may ever hold, under whatever load of these tests: it needs 80 MB at ease."""
@@ -56,25 +61,28 @@ class Watched:
         self._quiet_s = _FLUSH_S + 1.3 * interval_s
         self._folder = folder
         self._read_bytes = 0
-        self._kept = Telemetry()
+        self._logs: list[Log] = []
+        self._totals: dict[tuple[Any, ...], tuple[Point, float]] = {}
         self._tried = 0
 
-    def telemetry(self) -> Telemetry:
-        """Everything so far. Raises UnicodeDecodeError or ValueError for what is not UTF-8 or not OTLP/JSON."""
+    def look(self) -> None:
+        """Take in what is new. Raises UnicodeDecodeError or ValueError for what is not UTF-8 or not OTLP/JSON."""
         with self.agent.file.open("rb") as file:
             file.seek(self._read_bytes)
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._read_bytes += len(whole)
         found = Telemetry.of_lines(whole.decode("utf-8").split("\n"))
-        self._kept.logs += found.logs
-        self._kept.spans += found.spans
-        self._kept.points += found.points
-        return self._kept
+        self._logs += found.logs
+        for point in found.points:
+            key = (point.metric, _frozen(point.resource), _frozen(point.attributes))
+            before = self._totals[key][1] if point.delta and key in self._totals else 0
+            self._totals[key] = (point, before + (point.count if point.kind == "histogram" else point.value))
 
     def logs(self, port: int) -> list[Log]:
         """The exchange records of both ends of connections to a port."""
-        return [log for log in self.telemetry().logs if _is_of(log, port)]
+        self.look()
+        return [log for log in self._logs if _is_of(log, port)]
 
     def exchanges(self, port: int) -> Counter[Told]:
         """What is told of connections to a port."""
@@ -84,26 +92,22 @@ class Watched:
         """Connections to a port by role and error."""
         return self.sums("ebpf.tcp.connections", port, "ebpf.role", "error.type")
 
-    def sums(self, metric: str, port: int, *keys: str) -> dict[tuple[Any, ...], int]:
-        """Totals of a metric's series of a port, by the attributes *keys*; of a histogram the number of measurements."""
+    def sums(self, metric: str, port: int | None, *keys: str) -> dict[tuple[Any, ...], int]:
+        """Totals of a metric's series by the attributes *keys*: of one port, or of all with None.
+
+        The total of a histogram is its number of measurements.
+        """
+        self.look()
         found: Counter[tuple[Any, ...]] = Counter()
-        last = {}
-        for point in self.telemetry().points:
-            if point.metric == metric and point.attributes.get("server.port") == port:
-                last[_frozen(point.resource), _frozen(point.attributes), point.start_ns] = point
-        for point in last.values():
-            value = point.count if point.kind == "histogram" else round(point.value)
-            found[tuple(point.attributes.get(key) for key in keys)] += value
+        for point, total in self._totals.values():
+            if point.metric == metric and port in (point.attributes.get("server.port"), None):
+                found[tuple(point.attributes.get(key) for key in keys)] += round(total)
         return dict(found)
 
     def ledger(self) -> dict[tuple[str, str, str], int]:
         """The rows of the ledger by stage, outcome and reason, as last told."""
-        rows = {}
-        for point in self.telemetry().points:
-            if point.metric == "otel_ebpf.records":
-                names = point.attributes
-                rows[names["stage"], names["outcome"], names.get("reason", "")] = round(point.value)
-        return rows
+        rows = self.sums("otel_ebpf.records", None, "stage", "outcome", "reason")
+        return {(stage, outcome, reason or ""): n for (stage, outcome, reason), n in rows.items()}
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Return when *ready* says so and nothing more can come; also when it does not: then the test says what is."""
@@ -118,7 +122,7 @@ class Watched:
         assert self.exchanges(port) == exchanges
         assert self.connections(port) == connections
 
-    def look(self) -> None:
+    def wait_for_totals(self) -> None:
         """Return after the agent has looked at the totals of the kernel, which it does every five seconds."""
         time.sleep(_LOOK_S)
 
@@ -138,13 +142,13 @@ class Watched:
         output = self.agent.child.output()
         assert code == 0, output[-4000:]
         assert "Traceback" not in output
-        check_ledger(self.ledger(), len(self.telemetry().logs))
+        check_ledger(self.ledger(), len(self._logs))
 
 
 @contextmanager
 def watching(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Watched]:
     """An agent that tells all exchanges as records and, unless *settings* say otherwise, metrics five times a second."""
-    whole = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_TRACES_EXPORTER": "none", **(settings or {})}
+    whole = {**_SETTINGS, **(settings or {})}
     with running_agent(folder, whole) as agent:
         yield Watched(agent, folder, int(whole["OTEL_METRIC_EXPORT_INTERVAL"]) / 1000)
 
