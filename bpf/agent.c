@@ -12,6 +12,7 @@
 #include "include/maps.h"
 #include "include/read.h"
 #include "include/count.h"
+#include "include/wake.h"
 #include "include/socket.h"
 #include "include/flow.h"
 #include "include/totals.h"

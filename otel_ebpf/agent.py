@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -37,10 +38,11 @@ from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_ebpf.config import Settings
     from otel_ebpf.kernel.handover import Loaded
 
-_BUSY_SHARE: Final = 8  # a batch of more than an eighth of the ring: look again soon, before it is full
 _PROC: Final = Path("/proc")
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class _Parts:
     facts: FactSource
     salt: bytes
     health: Health
+    wait: Callable[[float], None]
     inline: bool
 
 
@@ -100,7 +103,7 @@ def replay(settings: Settings, path: Path) -> int:
         _log.warning("%s was cut short: workloads are named by what their processes called themselves", path)
     clock = FixedClock(recording.started_ns, recording.offset_ns)
     facts = _recorded_facts(recording, path)
-    parts = _Parts(clock, facts, recording.salt, Health(), inline=True)
+    parts = _Parts(clock, facts, recording.salt, Health(), time.sleep, inline=True)
     pipeline, enricher = _assemble(settings, parts, _Nothing(), max_flows=settings.max_flows)
     _learn(enricher, recording.listeners)
     for batch in batches:
@@ -164,7 +167,7 @@ class _Session:
         settings = self._settings
         clock = FixedClock(self._began_ns, self._clock.offset_ns)
         health = node_health(self._loaded, self.capture, settings)
-        parts = _Parts(clock, facts or self.facts, self._salt, health, inline=False)
+        parts = _Parts(clock, facts or self.facts, self._salt, health, self.capture.wait, inline=False)
         pipeline, enricher = _assemble(settings, parts, source or self.capture, settings.max_flows)
         _learn(enricher, self._listeners)
         stop = _stop_on_signals()
@@ -213,9 +216,8 @@ def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows
     bounds = Bounds(max_flows=max_flows)
     table = FlowTable(telemetry, ledger, bounds)
     intake = Intake(telemetry, table, ledger, bounds)
-    busy_bytes = settings.ring_bytes // _BUSY_SHARE
     pipeline = Pipeline(
-        source, intake, table, telemetry, KernelLedger(ledger), busy_bytes, telemetry.looped, parts.clock
+        source, intake, table, telemetry, KernelLedger(ledger), parts.wait, telemetry.looped, parts.clock
     )
     return pipeline, enricher
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from otel_ebpf.records import Batch, RecordSource
 
 STEP_S: Final = 0.1  # nobody is woken per record; 100 ms is below what a person calls a delay
-_BUSY_STEP_S: Final = 0.01  # while the ring fills faster than it is read at leisure
+_LAST_STEP_S: Final = 0.01
 _QUIET_NS: Final = 500_000_000  # the sweep, every 0.2 s, tells of a turn after 0.25 s of silence: also of the last
 _FLOWS_INTERVAL_NS: Final = 5_000_000_000  # round-trip times are sampled this often; totals cannot be missed
 
@@ -42,7 +42,7 @@ class Pipeline:
     """The stages in their order.
 
     Attributes:
-        busy_bytes: A batch of more than this shortens the wait for the next.
+        wait: Waits so many seconds, or until the source has much to give.
         watch: Told how long each step took, in ns of the clock.
         clock: Set to the time of each batch: what the stages behind do depends on nothing else.
     """
@@ -52,24 +52,23 @@ class Pipeline:
     flows: FlowTable
     output: Output
     kernel: KernelLedger
-    busy_bytes: int
+    wait: Callable[[float], None]
     watch: Callable[[int], None]
     clock: FixedClock
     _flows_due_ns: int = 0
 
     def run(self, stop: threading.Event, deadline_ns: int | None) -> None:
         """Step until *stop* is set or the monotonic clock passes *deadline_ns*; then take a last look."""
-        wait_s = 0.0
-        while not stop.wait(wait_s) and (deadline_ns is None or time.monotonic_ns() < deadline_ns):
+        while not stop.is_set() and (deadline_ns is None or time.monotonic_ns() < deadline_ns):
             began_ns = time.monotonic_ns()
             batch = self.source.take(with_flows=began_ns >= self._flows_due_ns)
             self.step(batch)
             self.watch(time.monotonic_ns() - began_ns)
-            wait_s = _BUSY_STEP_S if len(batch.ring) > self.busy_bytes else STEP_S
+            self.wait(STEP_S)
         quiet_ns = time.monotonic_ns() + _QUIET_NS
         while time.monotonic_ns() < quiet_ns:
             self.step(self.source.take(with_flows=False))
-            time.sleep(_BUSY_STEP_S)
+            self.wait(_LAST_STEP_S)
         self.step(self.source.take(with_flows=True))
         self.finish()
 

@@ -56,7 +56,7 @@ static __always_inline struct flow *flow_new(struct sock *sk, u32 flags, u64 now
 static __always_inline void flow_emit(struct flow *flow)
 {
 	count(COUNT_FLOWS);
-	if (events.ringbuf_output(flow, sizeof(*flow), BPF_RB_NO_WAKEUP))
+	if (events.ringbuf_output(flow, sizeof(*flow), wake_flag(sizeof(*flow))))
 		count(COUNT_FLOWS_LOST);
 }
 

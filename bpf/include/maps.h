@@ -38,6 +38,12 @@ BPF_F_TABLE("hash", u64, struct exchange, exchanges, MAX_EXCHANGES, BPF_F_NO_PRE
 /* counters: COUNT_* -> total since the start, per CPU. Written by everybody, read by the agent. */
 BPF_PERCPU_ARRAY(counters, u64, COUNT_MAX);
 
+/*
+ * fill: bytes sent into the ring so far, by every program; and how many of them the agent has taken, by the agent at each look. The
+ * difference says when to wake it.
+ */
+BPF_ARRAY(fill, u64, 2);
+
 /* flow_ids: how many flows this CPU has named. Written by flow_new(). */
 BPF_PERCPU_ARRAY(flow_ids, u64, 1);
 

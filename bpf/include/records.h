@@ -174,6 +174,10 @@ struct listener {
 	__u8 address[16];
 };
 
+/* Index into the map "fill". */
+#define FILL_SENT 0
+#define FILL_TAKEN 1
+
 /* Per-CPU counters: what happened in the kernel that no record tells. Index into the map "counters". */
 #define COUNT_TURNS 0                /* turn records emitted or tried; snapshots not counted */
 #define COUNT_TURNS_LOST 1           /* of them, refused by a full ring */

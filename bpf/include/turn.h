@@ -56,7 +56,8 @@ static __always_inline int turn_output(struct turn *t)
 	if (size > TURN_DATA_BYTES)
 		size = TURN_DATA_BYTES;
 	PIN(size);
-	return events.ringbuf_output(t, OFFSET(struct turn, data) + size, BPF_RB_NO_WAKEUP);
+	size += OFFSET(struct turn, data);
+	return events.ringbuf_output(t, size, wake_flag(size));
 }
 
 static __always_inline void turn_emit(struct exchange *x)

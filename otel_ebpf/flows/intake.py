@@ -7,13 +7,12 @@ read strictly: in doubt, slow.
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.flows.bounds import DEFAULT_BOUNDS, Bounds
-from otel_ebpf.flows.ordinary import STATUSES, LengthTexts, body_is_whole, exchange_at, request_is_whole
+from otel_ebpf.flows.ordinary import STATUSES, Exchanges, LengthTexts, body_is_whole, request_is_whole
 from otel_ebpf.flows.segments import Segment
-from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, turn_flags
+from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, glance, turn_flags
 from otel_ebpf.flows.turns import Turns
 from otel_ebpf.kernel import layout
 from otel_ebpf.records import FlowRecord
@@ -26,6 +25,7 @@ HEADER_BYTES: Final = layout.RING_HEADER_BYTES
 _LENGTH: Final = layout.RING_DISCARD - 1
 _DATA: Final = HEADER_BYTES + TURN_BYTES  # from a record's ring header to its captured bytes
 
+# What the fast path looks at.
 _GLANCE_FIELDS: Final = (
     "kind",
     "sequence",
@@ -40,18 +40,6 @@ _GLANCE_FIELDS: Final = (
     "response_last_ns",
     "flags",
 )
-
-
-def _glance() -> struct.Struct:
-    """The ring header's length and the fields of a turn that the fast path looks at.
-
-    The others are passed over unread.
-    """
-    codes = (
-        code if name in _GLANCE_FIELDS else f"{struct.calcsize(f'<{code}')}x"
-        for name, code in layout.TURN_RECORD.fields
-    )
-    return struct.Struct("<I4x" + "".join(codes))
 
 
 class Intake:
@@ -75,8 +63,9 @@ class Intake:
         self._exchanges = exchanges
         self._table = flows
         self._ledger = ledger
-        self._slow = Turns(exchanges, ledger, bounds)
-        self._glance = _glance()
+        self._ordinary = Exchanges()
+        self._slow = Turns(exchanges, ledger, bounds, self._ordinary)
+        self._glance = glance(_GLANCE_FIELDS, head="I4x")  # the length in the ring's header
         self._lengths = LengthTexts(b"Content-Length")
         self._lower_lengths = LengthTexts(b"content-length")
         self._flags = turn_flags()
@@ -102,7 +91,7 @@ class Intake:
         """
         find, starts, unpack = ring.find, ring.startswith, self._glance.unpack_from
         count, told, lengths, turn_kind = self._exchanges.count, self._slow.told, self._lengths, self._turn_kind
-        lower_lengths = self._lower_lengths
+        lower_lengths, detail, exchange_at = self._lower_lengths, self._exchanges.detail, self._ordinary.at
         told_get, statuses, special, last_news = told.get, STATUSES, ~self._flags.ordinary, self._last_news
         ending, room = last_news | self._flags.tail, self._response_room
         records = counted = at = 0
@@ -136,9 +125,10 @@ class Intake:
                         body = answered_bytes - answer
                     else:
                         answer = body = -1
-                    if count(edge, ring[start:line], status[9:], last_ns - asked_ns, first_ns - asked_ns, head,
-                             asked_bytes - head, answer, body):  # fmt: skip
-                        self._exchanges.detail(exchange_at(ring, here + HEADER_BYTES, line, head, answer))
+                    said, code = ring[start:line], status[9:]
+                    if count(edge, said, code, last_ns - asked_ns, first_ns - asked_ns, head, asked_bytes - head,
+                             answer, body):  # fmt: skip
+                        detail(exchange_at(ring, here + HEADER_BYTES, edge, said, code, head, answer))
                     continue
             self._take_other(ring, here + HEADER_BYTES, length, now_ns)
         self._account(counted)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_ebpf.flows.segments import REQUEST
-from otel_ebpf.flows.turn import TURN_BYTES, role_of, turn_flags
+from otel_ebpf.flows.turn import TURN_BYTES, glance, role_of, turn_flags
 from otel_ebpf.kernel import layout
 from otel_ebpf.protocols.exchange import Exchange
-from otel_ebpf.protocols.http1.details import details
+from otel_ebpf.protocols.http1.details import KnownHeads
 from otel_ebpf.protocols.http1.grammar import LAST_CHUNK
 from otel_ebpf.records import ROLE_CLIENT
 
@@ -26,8 +26,18 @@ MAX_TEXTS: Final = 4096
 Beyond that making one costs as much as finding it.
 """
 
+MAX_LINES: Final = 2048
+"""Request lines kept in their parts, half a kilobyte each."""
+MAX_LINE_BYTES: Final = 256
+"""Longer ones are not kept: they seldom come again."""
+
 # How an ordinary final response begins (RFC 9112, 4). 101 is none: the connection changes its protocol.
 STATUSES: Final = frozenset(b"HTTP/1.%d %d" % (minor, status) for minor in (0, 1) for status in range(200, 600))
+
+STATUS_CODES: Final = {b"%d" % status: status for status in range(200, 600)}
+
+_NOTHING: Final = ()
+_RESPONSE_HEAD: Final = ("response_head", "body_size")
 
 _MAX_CAPTURED: Final = 0xFFFF  # turn.request_captured is 16 bits wide
 
@@ -84,27 +94,69 @@ def body_is_whole(  # noqa: PLR0913, PLR0917  # numbers that the fast path has a
     return b"\r\ncontent-length: %d\r\n" % body_bytes in head
 
 
-def exchange_at(ring: bytes, at: int, line_end: int, request_head: int, response_head: int) -> Exchange:
-    """Build the exchange of the ordinary turn at *at*.
+class RequestLines(dict[bytes, tuple[bytes, bytes, str]]):
+    """Request line to method, target and version."""
 
-    Its request line ends at *line_end*; its heads have these sizes, -1 for a response head that was cut.
-    """
-    (_, sequence, flow_id, edge, local_port, remote_port, asked, _, _, _, asked_bytes, answered_bytes,
-     asked_ns, asked_last_ns, first_ns, last_ns, handshake_ns, flags, srtt_us, retransmits, _, _,
-    ) = layout.TURN.unpack_from(ring, at)  # fmt: skip
-    start = at + TURN_BYTES
-    middle = start + asked
-    method, _, target = ring[start : line_end - 9].partition(b" ")
-    host, user_agent, trace = details(ring[start : start + request_head])
-    first_of_client = flags & turn_flags().first and role_of(edge) == ROLE_CLIENT
-    return Exchange(
-        flow_id, sequence, edge, local_port, remote_port, method, target,
-        ring[line_end - 3 : line_end].decode("ascii"), int(ring[middle + 9 : middle + 12]),
-        asked_ns, asked_last_ns, first_ns, last_ns, host, user_agent, trace, handshake_ns if first_of_client else 0,
-        request_head, asked_bytes - request_head,
-        response_head if response_head > 0 else None, answered_bytes - response_head if response_head > 0 else None,
-        srtt_us, retransmits, None, () if response_head > 0 else ("response_head", "body_size"),
-    )  # fmt: skip
+    def __missing__(self, line: bytes) -> tuple[bytes, bytes, str]:
+        method, _, target = line[:-9].partition(b" ")
+        parts = (method, target, line[-3:].decode("ascii"))
+        if len(line) <= MAX_LINE_BYTES:
+            if len(self) >= MAX_LINES:
+                self.clear()
+            self[line] = parts
+        return parts
+
+
+_REST_FIELDS: Final = (
+    "sequence",
+    "flow_id",
+    "local_port",
+    "remote_port",
+    "request_bytes",
+    "response_bytes",
+    "request_first_ns",
+    "request_last_ns",
+    "response_first_ns",
+    "response_last_ns",
+    "handshake_ns",
+    "flags",
+    "srtt_us",
+    "retransmits",
+)
+
+
+class Exchanges:
+    """Builds exchanges of ordinary turns; what repeats among them is made once."""
+
+    def __init__(self) -> None:
+        self._unpack = glance(_REST_FIELDS).unpack_from
+        self._lines = RequestLines()
+        self._details = KnownHeads().read
+        self._first = turn_flags().first
+
+    def at(  # noqa: PLR0913, PLR0917  # what the caller knows already
+        self, ring: bytes, at: int, edge: bytes, line: bytes, status: bytes, request_head: int, response_head: int
+    ) -> Exchange:  # fmt: skip
+        """Build the exchange of the ordinary turn at *at*.
+
+        Its heads have these sizes, -1 for a response head that was cut.
+        """
+        (sequence, flow_id, local_port, remote_port, asked_bytes, answered_bytes,
+         asked_ns, asked_last_ns, first_ns, last_ns, handshake_ns, flags, srtt_us, retransmits,
+        ) = self._unpack(ring, at)  # fmt: skip
+        method, target, version = self._lines[line]
+        start = at + TURN_BYTES
+        host, user_agent, trace = self._details(ring, start + len(line), start + request_head)
+        if handshake_ns and not (flags & self._first and role_of(edge) == ROLE_CLIENT):
+            handshake_ns = 0
+        whole = response_head > 0
+        return Exchange(
+            flow_id, sequence, edge, local_port, remote_port, method, target, version, STATUS_CODES[status],
+            asked_ns, asked_last_ns, first_ns, last_ns, host, user_agent, trace, handshake_ns,
+            request_head, asked_bytes - request_head,
+            response_head if whole else None, answered_bytes - response_head if whole else None,
+            srtt_us, retransmits, None, _NOTHING if whole else _RESPONSE_HEAD,
+        )  # fmt: skip
 
 
 class Found(NamedTuple):

@@ -14,10 +14,19 @@ from otel_ebpf.kernel import layout
 from otel_ebpf.records import ROLE_CLIENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 TURN_BYTES: Final = layout.TURN.size
 """Bytes of a turn before its captured bytes."""
+
+
+def glance(names: Collection[str], head: str = "") -> struct.Struct:
+    """What reads the fields of a turn that have these names, in the record's order; the others it passes over unread.
+
+    *head* is the format of what stands before the turn.
+    """
+    codes = (code if name in names else f"{struct.calcsize(f'<{code}')}x" for name, code in layout.TURN_RECORD.fields)
+    return struct.Struct(f"<{head}{''.join(codes)}")
 
 
 @dataclass(frozen=True, slots=True)

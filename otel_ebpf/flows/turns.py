@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_ebpf.flows.ordinary import exchange_at, find_ordinary, glued
+from otel_ebpf.flows.ordinary import find_ordinary, glued
 from otel_ebpf.flows.pending import new_pending
 from otel_ebpf.flows.segments import Segments
 from otel_ebpf.flows.turn import TURN_BYTES, turn_flags
 
 if TYPE_CHECKING:
     from otel_ebpf.flows.bounds import Bounds
-    from otel_ebpf.flows.ordinary import Found
+    from otel_ebpf.flows.ordinary import Exchanges, Found
     from otel_ebpf.flows.pending import PendingFlow
     from otel_ebpf.flows.segments import Segment
     from otel_ebpf.flows.sinks import ExchangeSink, LedgerLike
@@ -48,10 +48,11 @@ class Turns:
         pending: By flow, what is under way.
     """
 
-    def __init__(self, sink: ExchangeSink, ledger: LedgerLike, bounds: Bounds) -> None:
+    def __init__(self, sink: ExchangeSink, ledger: LedgerLike, bounds: Bounds, ordinary: Exchanges) -> None:
         self.told: dict[int, int] = {}
         self.pending: dict[int, PendingFlow] = {}
         self._sink = sink
+        self._ordinary = ordinary
         self._ledger = ledger
         self._bounds = bounds
         self._flags = turn_flags()
@@ -106,7 +107,11 @@ class Turns:
             found.response_head,
             turn.response_bytes - found.response_head,
         ):
-            self._sink.detail(exchange_at(record, 0, *found))
+            self._sink.detail(
+                self._ordinary.at(
+                    record, 0, turn.edge, line, turn.response[9:12], found.request_head, found.response_head
+                )
+            )
 
     def take_segment(self, flow_id: int, segment: Segment, now_ns: int) -> None:
         """Keep a segment until its turn comes."""

@@ -5,6 +5,8 @@ In: the descriptors of :class:`~otel_ebpf.kernel.handover.Loaded`. Out: :class:`
 
 from __future__ import annotations
 
+import select
+import struct
 from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.kernel import bpf, layout
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # The last response of a connection that stays open is told of by a sweep: often enough to look live, seldom enough to
 # cost nothing.
 _SWEEP_INTERVAL_NS: Final = 200_000_000
+_FILL_BYTES: Final = 8
 
 
 class Capture:
@@ -33,6 +36,12 @@ class Capture:
         self._clock = clock
         self._ring = Ring(loaded.maps["events"], ring_bytes)
         self._counters = CounterArray(loaded.maps["counters"])
+        self._fill = loaded.maps["fill"]
+        numbers = layout.constants()
+        self._sent_key, self._taken_key = (struct.pack("<I", numbers[name]) for name in ("FILL_SENT", "FILL_TAKEN"))
+        self._poll = select.epoll()
+        # Edge-triggered: the ring nearly always holds something; what counts is that the kernel side called.
+        self._poll.register(loaded.maps["events"], select.EPOLLIN | select.EPOLLET)
         self._swept_ns = 0
         self._flows = 0
 
@@ -56,8 +65,20 @@ class Capture:
         flows = self._iterate("on_each_flow", "flows") if with_flows else None
         if flows is not None:
             self._flows = len(flows) // layout.FLOW.size
-        ring = self._ring.take()
+        ring = self._take_ring()
         return Batch(now_ns, ring, flows, self._counters.totals() if with_flows else None)
+
+    def _take_ring(self) -> bytes:
+        """Take what is there, and tell the kernel side so: it wakes us when too much has gathered behind that."""
+        sent = bpf.lookup(self._fill, self._sent_key, _FILL_BYTES)
+        ring = self._ring.take()
+        if ring and sent is not None:
+            bpf.update(self._fill, self._taken_key, sent)
+        return ring
+
+    def wait(self, timeout_s: float) -> None:
+        """Return after *timeout_s* seconds, or as soon as the ring has filled to a quarter."""
+        self._poll.poll(timeout_s)
 
     def map_use(self) -> dict[str, tuple[int, int]]:
         """Entries and capacity of the maps whose use is known, by name: live flows, and the ring in bytes."""
@@ -70,6 +91,7 @@ class Capture:
 
     def close(self) -> None:
         """Unmap the ring; the descriptors stay with the loaded programs."""
+        self._poll.close()
         self._ring.close()
 
     def _iterate(self, program: str, over: str | None = None) -> bytes:

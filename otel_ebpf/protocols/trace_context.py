@@ -30,8 +30,14 @@ _B3 = re.compile(rb"([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32})-([0-9A-Fa-f]{16})(?:-([01d
 _HEX_TRACE = re.compile(rb"[0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}")
 _HEX_SPAN = re.compile(rb"[0-9A-Fa-f]{16}")
 _UUID = re.compile(rb"[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}")
+# The same where it is ordinary: version 00, nothing behind it. As long as this, always.
+_PLAIN = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])")
+PLAIN_BYTES: Final = 55
+"""Length of a ``traceparent`` of version 00 (Trace Context, 3.2.2)."""
 _ODD_DIGITS: Final = b"13579bdf"
 _NO_TRACE: Final = bytes(16)
+_NO_SPAN: Final = bytes(8)
+_new: Final = tuple.__new__  # a named tuple at half the price: there is one per exchange
 _SW8_FIELDS: Final = 8
 _MAX_STATE_BYTES: Final = 8192  # sixteen times the 512 that Trace Context, 3.3.1.5 asks everybody to carry
 
@@ -61,6 +67,21 @@ def from_traceparent(value: bytes, state: bytes = b"") -> TraceContext | None:
         return None
     kept = state if len(state) <= _MAX_STATE_BYTES else b""
     return _context(trace, span, sampled=flags[1] in _ODD_DIGITS, state=kept)
+
+
+def from_plain_traceparent(buffer: bytes, at: int, state: bytes) -> TraceContext | None:
+    """Read the ``PLAIN_BYTES`` at *at* as a ``traceparent`` of version 00; None when they are anything else.
+
+    *state* is taken as it is: the caller knows it from an equal head.
+    """
+    match = _PLAIN.match(buffer, at)
+    if match is None:
+        return None
+    trace, span, digit = match.groups()
+    trace_id, span_id = unhexlify(trace), unhexlify(span)
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return None
+    return _new(TraceContext, (trace_id, span_id, digit in _ODD_DIGITS, state))
 
 
 def from_b3(value: bytes) -> TraceContext | None:
@@ -121,8 +142,8 @@ def _base64(text: bytes) -> bytes:
 
 def _context(trace: bytes, span: bytes, *, sampled: bool | None, state: bytes = b"") -> TraceContext | None:
     """Ids from hexadecimal digits, a short trace id padded on the left; None when either is all zeros."""
-    trace_id = unhexlify(trace)
+    trace_id = unhexlify(trace.rjust(32, b"0"))
     span_id = unhexlify(span)
-    if not any(trace_id) or not any(span_id):
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
-    return TraceContext(trace_id.rjust(16, b"\0"), span_id, sampled, state)
+    return TraceContext(trace_id, span_id, sampled, state)

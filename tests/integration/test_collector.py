@@ -103,6 +103,24 @@ def test_live_exchanges_arrive(collector: Collector, server: Server, tmp_path: P
         )
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_way_to_the_collector_is_not_watched(
+    collector: Collector, server: Server, tmp_path: Path, protocol: str
+) -> None:
+    """Neither the agent nor the Collector it sends to tells of their own connection: that would never end."""
+    with running_agent(tmp_path / "agent", to_collector(collector, protocol)) as agent:
+        for _ in range(3):
+            h2load(f"{server.url}/api/x", requests=10, connections=1)
+            time.sleep(1.2)
+        agent.finished()
+    collector.stop()
+    arrived = collector.telemetry()
+    ports = {collector.grpc_port, collector.http_port}
+    assert len(arrived.exchanges("server", server__port=server.port)) == 30
+    assert [row for row in (*arrived.logs, *arrived.spans) if row.attributes.get("server.port") in ports] == []
+    assert [point.metric for point in arrived.points if point.attributes.get("server.port") in ports] == []
+
+
 def test_every_request_says_what_it_is(collector: Collector) -> None:
     """Each scope has the agent's name, its version and the schema's address; each Resource names service and host."""
     environment = {**os.environ, **EVERYTHING, **to_collector(collector, "grpc")}

@@ -13,6 +13,8 @@ from tests.support.servers import nginx, nginx_served
 from tests.support.workload import KnownWorkload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.clients import Exchange
     from tests.support.otlp import Log, Span, Telemetry
 
@@ -152,6 +154,17 @@ def test_nothing_is_lost(run: Run) -> None:
     assert [ledger[f"kernel.{kind}"]["dropped"] for kind in ("turn", "flow", "segment")] == [0, 0, 0]
     assert ledger["log"]["exported"] == ledger["span"]["exported"] == ledger["exchange"]["aggregated"]
     assert ledger["exchange"]["aggregated"] >= 2 * run.exchanged.total()
+
+
+def test_a_run_ends_by_itself(tmp_path: Path) -> None:
+    """With a duration the agent ends after it, in good order and with everything written."""
+    with (
+        nginx(tmp_path / "nginx") as server,
+        running_agent(tmp_path / "agent", arguments=("--duration", "1.5")) as agent,
+    ):
+        exchanged = KnownWorkload(20).run_apart(server.host, server.port)
+        assert agent.child.wait(10) == 0
+        assert agent.telemetry().exchange_counts("server", server__port=server.port) == exchanged
 
 
 def _fact(row: Log | Span) -> tuple[Any, ...]:

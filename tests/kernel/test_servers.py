@@ -76,6 +76,7 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for name, headers in CONTEXTS.items():
             asks(get(b"/api/trace/" + name.encode(), *headers))(running["nginx"])
         asks(get(b"/api/trace/sw8", (b"sw8", SW8)))(running["nginx"])
+        asks(get(b"/api/trace/unsampled", (b"traceparent", f"00-{TRACE}-{PARENT}-00".encode())))(running["nginx"])
         yield Seen(agent.finished(), {name: server.port for name, server in running.items()})
 
 
@@ -85,7 +86,7 @@ def test_nothing_else_is_told(seen: Seen, role: str, server: str) -> None:
     """With each server there were exactly the exchanges of its cases: none is missing, none was made up."""
     wanted = expected(server)
     if server == "nginx":
-        wanted.update(got(f"/api/trace/{name}", API) for name in (*CONTEXTS, "sw8"))
+        wanted.update(got(f"/api/trace/{name}", API) for name in (*CONTEXTS, "sw8", "unsampled"))
     assert Counter(exchange_of(log) for log in seen.of(role, server)) == wanted
 
 
@@ -115,6 +116,13 @@ def test_skywalking_context_is_a_parent(seen: Seen) -> None:
     assert sorted(span.kind for span in spans) == [2, 3]
     (context,) = {(span.trace_id, span.parent_span_id) for span in spans}
     assert all(context)
+
+
+def test_the_callers_decision_not_to_sample_is_respected(seen: Seen) -> None:
+    """There is no span, and the log records of both ends are joined to the caller's."""
+    assert _spans(seen, "/api/trace/unsampled") == []
+    logs = [log for role in ROLES for log in seen.logs(role, "nginx", "/api/trace/unsampled")]
+    assert [(log.trace_id, log.span_id) for log in logs] == [(TRACE, PARENT)] * 2
 
 
 def _spans(seen: Seen, path: str) -> list[Span]:

@@ -147,7 +147,7 @@ class Watched:
 
 @contextmanager
 def watching(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Watched]:
-    """An agent that tells all exchanges as records and, unless *settings* say otherwise, metrics five times a second."""
+    """An agent that, unless *settings* say otherwise, tells all exchanges, and metrics five times a second."""
     whole = {**_SETTINGS, **(settings or {})}
     with running_agent(folder, whole) as agent:
         yield Watched(agent, folder, int(whole["OTEL_METRIC_EXPORT_INTERVAL"]) / 1000)
@@ -163,7 +163,7 @@ def check_ledger(rows: Mapping[tuple[str, str, str], int], logs: int) -> None:
     assert rows.get(("segment", "seen", ""), 0) == passed
 
 
-def both(
+def both(  # noqa: PLR0917  # the columns of a table
     method: str | None,
     path: str | None,
     status: int | None,
