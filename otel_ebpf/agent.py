@@ -57,6 +57,7 @@ class _Parts:
     salt: bytes
     health: Health
     wait: Callable[[float], None]
+    detach: Callable[[], None]
     inline: bool
 
 
@@ -103,7 +104,7 @@ def replay(settings: Settings, path: Path) -> int:
         _log.warning("%s was cut short: workloads are named by what their processes called themselves", path)
     clock = FixedClock(recording.started_ns, recording.offset_ns)
     facts = _recorded_facts(recording, path)
-    parts = _Parts(clock, facts, recording.salt, Health(), time.sleep, inline=True)
+    parts = _Parts(clock, facts, recording.salt, Health(), time.sleep, _nothing, inline=True)
     pipeline, enricher = _assemble(settings, parts, _Nothing(), max_flows=settings.max_flows)
     _learn(enricher, recording.listeners)
     for batch in batches:
@@ -129,6 +130,10 @@ def check(settings: Settings) -> CheckReport:
 
 
 _EXPORTER_FIELDS: Final = ("metrics_exporter", "logs_exporter", "traces_exporter")
+
+
+def _nothing() -> None:
+    """What a replay has to detach."""
 
 
 class _Nothing:
@@ -166,9 +171,10 @@ class _Session:
         """Run the loop until a signal comes or the time is over."""
         settings = self._settings
         clock = FixedClock(self._began_ns, self._clock.offset_ns)
-        health = node_health(self._loaded, self.capture, settings)
-        parts = _Parts(clock, facts or self.facts, self._salt, health, self.capture.wait, inline=False)
-        pipeline, enricher = _assemble(settings, parts, source or self.capture, settings.max_flows)
+        capture = self.capture
+        health = node_health(self._loaded, capture, settings)
+        parts = _Parts(clock, facts or self.facts, self._salt, health, capture.wait, self._loaded.detach, inline=False)
+        pipeline, enricher = _assemble(settings, parts, source or capture, settings.max_flows)
         _learn(enricher, self._listeners)
         stop = _stop_on_signals()
         gc.freeze()  # what start-up made lives as long as the agent: the collector need not look at it again
@@ -217,7 +223,7 @@ def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows
     table = FlowTable(telemetry, ledger, bounds)
     intake = Intake(telemetry, table, ledger, bounds)
     pipeline = Pipeline(
-        source, intake, table, telemetry, KernelLedger(ledger), parts.wait, telemetry.looped, parts.clock
+        source, intake, table, telemetry, KernelLedger(ledger), parts.wait, parts.detach, telemetry.looped, parts.clock
     )
     return pipeline, enricher
 

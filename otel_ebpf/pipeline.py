@@ -43,6 +43,7 @@ class Pipeline:
 
     Attributes:
         wait: Waits so many seconds, or until the source has much to give.
+        detach: Ends the capture; what has gathered can still be taken.
         watch: Told how long each step took, in ns of the clock.
         clock: Set to the time of each batch: what the stages behind do depends on nothing else.
     """
@@ -53,6 +54,7 @@ class Pipeline:
     output: Output
     kernel: KernelLedger
     wait: Callable[[float], None]
+    detach: Callable[[], None]
     watch: Callable[[int], None]
     clock: FixedClock
     _flows_due_ns: int = 0
@@ -69,6 +71,8 @@ class Pipeline:
         while time.monotonic_ns() < quiet_ns:
             self.step(self.source.take(with_flows=False))
             self.wait(_LAST_STEP_S)
+        self.detach()  # nothing may come between the last look at the ring and at the counters: they must agree
+        self.wait(_LAST_STEP_S)
         self.step(self.source.take(with_flows=True))
         self.finish()
 

@@ -114,11 +114,17 @@ class Loaded:
     macros: dict[str, int]
     cost: CompileCost
 
-    def close(self) -> None:
-        """Detach the programs and give up the maps; may be called again."""
-        for fd in (*self.links, *self.programs.values(), *self.maps.values()):
+    def detach(self) -> None:
+        """Detach the programs; maps and iterators can still be read."""
+        for fd in self.links:
             os.close(fd)
         self.links.clear()
+
+    def close(self) -> None:
+        """Detach the programs and give up the maps; may be called again."""
+        self.detach()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
         self.programs.clear()
         self.maps.clear()
 
