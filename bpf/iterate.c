@@ -171,8 +171,10 @@ int on_each_socket(u64 *ctx)
 	if (!task || iterated_tgid(ctx) == AGENT_TGID)
 		return 0;
 	flow = flow_new(sk, FLOW_OLDER, bpf_ktime_get_ns());
-	if (!flow)
+	if (!flow) {
+		count(COUNT_FLOW_MAP_FULL);
 		return 0;
+	}
 	flow_role_by_listener(flow);
 	edge_owner(&flow->edge, (struct task_struct *)task);
 	return 0;

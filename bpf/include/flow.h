@@ -29,6 +29,10 @@ static __always_inline u64 next_flow_id(void)
 	return ((u64)bpf_get_smp_processor_id() << 48) | *next;
 }
 
+/*
+ * A connection is counted as not tracked where it begins, and not again with every call on it: a flow that is made later (FLOW_OLDER)
+ * stands for one that was counted then, or that discovery counts.
+ */
 static __always_inline struct flow *flow_new(struct sock *sk, u32 flags, u64 now)
 {
 	u64 key = (u64)sk;
@@ -39,7 +43,8 @@ static __always_inline struct flow *flow_new(struct sock *sk, u32 flags, u64 now
 	if (!template)
 		return 0;
 	if (flows.update(&key, template)) {
-		count(COUNT_FLOW_MAP_FULL);
+		if (!(flags & FLOW_OLDER))
+			count(COUNT_FLOW_MAP_FULL);
 		return 0;
 	}
 	flow = flows.lookup(&key);

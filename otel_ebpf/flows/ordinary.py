@@ -99,7 +99,7 @@ class RequestLines(dict[bytes, tuple[bytes, bytes, str]]):
 
     def __missing__(self, line: bytes) -> tuple[bytes, bytes, str]:
         method, _, target = line[:-9].partition(b" ")
-        parts = (method, target, line[-3:].decode("ascii"))
+        parts = (method, target, line[-3:].decode("utf-8", "replace"))
         if len(line) <= MAX_LINE_BYTES:
             if len(self) >= MAX_LINES:
                 self.clear()

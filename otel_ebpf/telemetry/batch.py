@@ -95,8 +95,9 @@ class Batch:
             own: All other fields.
             now_ns: The time, ns since boot.
         """
-        parts = self._records.get(resource)
-        if parts is None:
+        try:
+            parts = self._records[resource]
+        except KeyError:
             if not self._records:
                 self._since_ns = now_ns
             parts = self._records[resource] = []

@@ -12,7 +12,7 @@ from otel_ebpf.protocols.exchange import Exchange
 from otel_ebpf.telemetry import ledger as fate
 from otel_ebpf.telemetry.batch import LOGS, SPANS, STAGES, Batch, Request
 from otel_ebpf.telemetry.edges import W
-from otel_ebpf.telemetry.encode import Encoder
+from otel_ebpf.telemetry.encode import Encoder, span_ns
 from otel_ebpf.telemetry.exchanges import duration_ns
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.policy import Policy
@@ -34,6 +34,7 @@ class Details(Generic[W]):
     ) -> None:  # fmt: skip
         self.now_ns = self.offset_ns = 0
         self._policy = policy
+        self._constant = policy.constant
         self._ledger = ledger
         self._slow_ns = slow_ns
         self._send = send
@@ -52,8 +53,9 @@ class Details(Generic[W]):
         shape = self._shape(exchange)
         if not shape.watched:
             return
-        took_ns = duration_ns(exchange)
-        log, span = self._choose(shape.error, took_ns)
+        begin, end = exchange.request_first_ns, exchange.response_last_ns
+        took_ns = end - begin if begin and end > begin else duration_ns(exchange)
+        log, span = self._constant or self._choose(shape.error, took_ns)
         if not (log or span):
             return
         context = self._context(exchange)
@@ -75,7 +77,8 @@ class Details(Generic[W]):
             told = span_id if span else parent_id
             trace = (trace_id, told, sampled) if told else None
             severity = WARN if took_ns >= self._slow_ns and shape.severity == INFO else shape.severity
-            record = self._encode_log(exchange, shape, trace, severity, offset_ns, now_ns + offset_ns)
+            seen_ns = took_ns if took_ns >= 0 else span_ns(exchange)
+            record = self._encode_log(exchange, shape, trace, severity, seen_ns, offset_ns, now_ns + offset_ns)
             if self._add_log(shape.resource, shape.log, record, now_ns):
                 self._flush(self._logs)
 

@@ -96,17 +96,19 @@ class Encoder:
         self._state = wire.cached_prefix(3, 512)  # W3C Trace Context, 3.3.1.1: 512 characters
 
     def log(  # noqa: PLR0913, PLR0917 - what a record is made of
-        self, exchange: Exchange, shape: Shape, trace: LogTrace | None, severity: int, offset_ns: int, observed_ns: int
-    ) -> bytes:
+        self, exchange: Exchange, shape: Shape, trace: LogTrace | None, severity: int, took_ns: int, offset_ns: int,
+        observed_ns: int,
+    ) -> bytes:  # fmt: skip
         """Return a ``LogRecord`` without ``shape.log``.
 
-        *offset_ns* turns the exchange's times into Unix time, *observed_ns* is Unix time.
+        *took_ns* is its duration, *offset_ns* turns its times into Unix time, *observed_ns* is Unix time.
         """
         header, body, response_header, response_body = self._log_sizes
         h, b = exchange.request_header_bytes, exchange.request_body_bytes
         rh, rb = exchange.response_header_bytes, exchange.response_body_bytes
-        took = span_ns(exchange) / 1e6
+        took = took_ns / 1e6
         line = b"%b- %.3fms" % (shape.line, took) if rb is None else b"%b%d %.3fms" % (shape.line, rb, took)
+        rtt = exchange.srtt_us
         return b"".join(
             (
                 _log_fixed(exchange, trace, offset_ns, observed_ns),
@@ -116,7 +118,7 @@ class Encoder:
                 b"" if rh is None else response_header[rh],
                 b"" if rb is None else response_body[rb],
                 self._log_peer_port[exchange.remote_port],
-                self._log_rtt[exchange.srtt_us] if exchange.srtt_us else b"",
+                self._log_rtt[rtt] if rtt else b"",
                 self._body[len(line)],
                 line,
             )

@@ -23,6 +23,7 @@ class Policy:
     Attributes:
         one_in: N; 0 when nobody asks for notable ones.
         slow_ns: From when on an exchange is notable; never when nobody asks for notable ones.
+        constant: What ``choose`` says of every exchange; None when that depends on it.
     """
 
     def __init__(self, *, logs: str, spans: str, one_in: int, slow_ns: int) -> None:
@@ -31,7 +32,7 @@ class Policy:
         notable = "notable" in (logs, spans)
         self.one_in = one_in if notable else 0
         self.slow_ns = slow_ns if notable else NEVER_NS
-        self._constant = None if notable else (logs == "all", spans == "all")
+        self.constant = None if notable else (logs == "all", spans == "all")
         self._everything = "all" in (logs, spans)
         self._errors = notable or self._everything
         self._since = 0
@@ -53,8 +54,8 @@ class Policy:
 
     def choose(self, error: str | None, duration_ns: int) -> tuple[bool, bool]:
         """Return whether the exchange at hand becomes a log record, and whether it becomes a span."""
-        if self._constant is not None:
-            return self._constant
+        if self.constant is not None:
+            return self.constant
         notable = self._picked or error is not None or duration_ns >= self.slow_ns
         self._picked = False
         log, span = self.logs, self.spans

@@ -66,9 +66,10 @@ class Tracer:
         """
         digest = blake2s(_KEY(self._salt, exchange.flow_id, exchange.sequence)).digest()
         parent = exchange.trace
-        if parent is None or len(parent.trace_id) != 16 or len(parent.span_id) != 8:
-            trace_id = digest[:16]
-            return trace_id, digest[16:24], b"", b"", self._sampler(None, trace_id)
-        sampled = self._sampler(parent.sampled, parent.trace_id)
-        state = parent.state if parent.state.isascii() else b""
-        return parent.trace_id, digest[16:24], parent.span_id, state, sampled
+        if parent is not None:
+            trace_id, parent_id, decided, state = parent
+            if len(trace_id) == 16 and len(parent_id) == 8:
+                sampled = self._sampler(decided, trace_id)
+                return trace_id, digest[16:24], parent_id, state if state.isascii() else b"", sampled
+        trace_id = digest[:16]
+        return trace_id, digest[16:24], b"", b"", self._sampler(None, trace_id)
