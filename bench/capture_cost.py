@@ -80,5 +80,6 @@ def _is_on(output: str, source: str) -> bool:
 
 def _differences(source: str, on: RoundTrips, off: RoundTrips) -> Iterator[Measurement]:
     yield Measurement(f"capture.{source}.exchange", (on.round_trip - off.round_trip) / _SIDES)
+    yield Measurement(f"capture.{source}.share", (on.round_trip - off.round_trip) / off.round_trip * 100)
     yield Measurement(f"capture.{source}.other_call", on.other_call - off.other_call)
     yield Measurement(f"capture.{source}.file_call", on.file_call - off.file_call)

@@ -1,1 +1,1 @@
-"""otel-ebpf: watches the kernel of a Linux node and tells in OpenTelemetry why a call was slow, and whose fault it was."""
+"""otel-ebpf: watches a Linux node's kernel and tells in OpenTelemetry why a call was slow, and whose fault it was."""

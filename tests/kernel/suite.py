@@ -232,8 +232,8 @@ class Suite:
     def traffic(self) -> None:
         """All of the known traffic, one kind after the other."""
         steps: tuple[Callable[[], None], ...] = (
-            self._keep_alive, self._habits, self._bodies, self._slow_writer, self._pipelined, self._pipelined_behind_a_body, self._version_6,
-            self._older_connection, self._refused, self._reset,
+            self._keep_alive, self._habits, self._bodies, self._slow_writer, self._pipelined,
+            self._pipelined_behind_a_body, self._version_6, self._older_connection, self._refused, self._reset,
         )  # fmt: skip
         for step in steps:
             step()

@@ -9,6 +9,7 @@ import re
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,21 +162,23 @@ def request() -> Request:
     return Request("logs", 1, 1, lambda: b"")
 
 
-@pytest.fixture
+@contextmanager
 def _small_files() -> Iterator[None]:
-    """No file may grow beyond 10 bytes: writing more fails as on a full disk."""
+    """No file may grow beyond 10 bytes: writing more fails as on a full disk; pytest's own output, too, so be quick."""
     before, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, action)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, action)
 
 
-@pytest.mark.usefixtures("_small_files")
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """When no more can be written the export fails, and no half line stays behind."""
     exporter = FileExporter(str(tmp_path / "out"))
-    results = [exporter.export(request()).error for _ in range(4)]
+    with _small_files():
+        results = [exporter.export(request()).error for _ in range(4)]
     exporter.close()
     assert results == [None, None, None, "File too large"]
     assert (tmp_path / "out").read_bytes() == b"{}\n" * 3
