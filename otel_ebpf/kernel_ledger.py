@@ -39,7 +39,8 @@ ROWS: Final = (
     Row("COUNT_EXCHANGE_MAP_FULL", "kernel.connection", "dropped", "exchange_map_full"),
     Row("COUNT_PROTOCOL_GIVEN_UP", "kernel.connection", "dropped", "protocol_unknown"),
     Row("COUNT_READ_FAULTS", "kernel.call", "dropped", "read_fault"),
-    Row("COUNT_UNREADABLE_CALLS", "kernel.call", "dropped", "not_in_user_memory"),
+    # sendfile and the like: their bytes are counted, only not read.
+    Row("COUNT_UNREADABLE_CALLS", "kernel.call", "aggregated", "not_in_user_memory"),
     Row("COUNT_CONTENDED_CALLS", "kernel.call", "dropped", "two_threads_at_once"),
     Row("COUNT_RESETS_WITHOUT_FLOW", "kernel.reset", "dropped", "no_flow"),
     Row("COUNT_RETRANSMITS_WITHOUT_FLOW", "kernel.retransmit", "dropped", "no_flow"),

@@ -24,6 +24,7 @@ def node_health(loaded: Loaded, capture: Capture, settings: Settings) -> Health:
     states = tuple(_state(row) for row in loaded.report)
     return Health(
         probes=lambda: states,
+        flows=lambda: capture.map_use()["flows"][0],
         maps=lambda: [MapUse(name, *use) for name, use in capture.map_use().items()],
         programs=lambda: _programs(loaded),
         profile=lambda: settings.profile,
