@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_ebpf.flows.bounds import DEFAULT_BOUNDS, Bounds
-from otel_ebpf.flows.ordinary import STATUSES, Exchanges, LengthTexts, body_is_whole, request_is_whole
+from otel_ebpf.flows.ordinary import GLANCE_FIELDS, STATUSES, Exchanges, LengthTexts, body_is_whole, request_is_whole
 from otel_ebpf.flows.segments import Segment
 from otel_ebpf.flows.turn import TURN_BYTES, Turn, flow_endings, glance, turn_flags
 from otel_ebpf.flows.turns import Turns
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 HEADER_BYTES: Final = layout.RING_HEADER_BYTES
 _LENGTH: Final = layout.RING_DISCARD - 1
 _DATA: Final = HEADER_BYTES + TURN_BYTES  # from a record's ring header to its captured bytes
-
-# What the fast path looks at.
-_GLANCE_FIELDS: Final = (
-    "kind",
-    "sequence",
-    "flow_id",
-    "edge",
-    "request_captured",
-    "response_captured",
-    "request_bytes",
-    "response_bytes",
-    "request_first_ns",
-    "response_first_ns",
-    "response_last_ns",
-    "flags",
-)
 
 
 class Intake:
@@ -65,7 +49,7 @@ class Intake:
         self._ledger = ledger
         self._ordinary = Exchanges()
         self._slow = Turns(exchanges, ledger, bounds, self._ordinary)
-        self._glance = glance(_GLANCE_FIELDS, head="I4x")  # the length in the ring's header
+        self._glance = glance(GLANCE_FIELDS, head="I4x")  # the length in the ring's header
         self._lengths = LengthTexts(b"Content-Length")
         self._lower_lengths = LengthTexts(b"content-length")
         self._flags = turn_flags()
@@ -98,7 +82,7 @@ class Intake:
         last = len(ring) - self._glance.size
         while at <= last:
             (length, kind, sequence, flow_id, edge, asked, answered, asked_bytes, answered_bytes, asked_ns, first_ns,
-             last_ns, flags) = unpack(ring, at)  # fmt: skip
+             last_ns, flags) = glanced = unpack(ring, at)  # fmt: skip
             records += 1
             here, at = at, at + ((length & _LENGTH) + HEADER_BYTES + 7 & ~7)
             if kind == turn_kind and not flags & special and told_get(flow_id, 0) == sequence - 1 and length <= _LENGTH:
@@ -128,7 +112,7 @@ class Intake:
                     said, code = ring[start:line], status[9:]
                     if count(edge, said, code, last_ns - asked_ns, first_ns - asked_ns, head, asked_bytes - head,
                              answer, body):  # fmt: skip
-                        detail(exchange_at(ring, here + HEADER_BYTES, edge, said, code, head, answer))
+                        detail(exchange_at(ring, here + HEADER_BYTES, glanced, said, code, head, answer))
                     continue
             self._take_other(ring, here + HEADER_BYTES, length, now_ns)
         self._account(counted)

@@ -107,22 +107,25 @@ class RequestLines(dict[bytes, tuple[bytes, bytes, str]]):
         return parts
 
 
-_REST_FIELDS: Final = (
+GLANCE_FIELDS: Final = (
+    "kind",
     "sequence",
     "flow_id",
-    "local_port",
-    "remote_port",
+    "edge",
+    "request_captured",
+    "response_captured",
     "request_bytes",
     "response_bytes",
     "request_first_ns",
-    "request_last_ns",
     "response_first_ns",
     "response_last_ns",
-    "handshake_ns",
     "flags",
-    "srtt_us",
-    "retransmits",
 )
+"""What the fast path looks at of each turn, and what it leaves for the exchange in full."""
+_REST_FIELDS: Final = ("local_port", "remote_port", "request_last_ns", "handshake_ns", "srtt_us", "retransmits")
+
+Glance = tuple[int, int, int, int, bytes, int, int, int, int, int, int, int, int]
+"""The length of a record and its ``GLANCE_FIELDS``."""
 
 
 class Exchanges:
@@ -135,15 +138,15 @@ class Exchanges:
         self._first = turn_flags().first
 
     def at(  # noqa: PLR0913, PLR0917  # what the caller knows already
-        self, ring: bytes, at: int, edge: bytes, line: bytes, status: bytes, request_head: int, response_head: int
+        self, ring: bytes, at: int, glanced: Glance, line: bytes, status: bytes, request_head: int, response_head: int
     ) -> Exchange:  # fmt: skip
-        """Build the exchange of the ordinary turn at *at*.
+        """Build the exchange of the ordinary turn at *at*, of which *glanced* was read before.
 
         Its heads have these sizes, -1 for a response head that was cut.
         """
-        (sequence, flow_id, local_port, remote_port, asked_bytes, answered_bytes,
-         asked_ns, asked_last_ns, first_ns, last_ns, handshake_ns, flags, srtt_us, retransmits,
-        ) = self._unpack(ring, at)  # fmt: skip
+        (_, _, sequence, flow_id, edge, _, _, asked_bytes, answered_bytes, asked_ns, first_ns, last_ns, flags,
+        ) = glanced  # fmt: skip
+        local_port, remote_port, asked_last_ns, handshake_ns, srtt_us, retransmits = self._unpack(ring, at)
         method, target, version = self._lines[line]
         start = at + TURN_BYTES
         host, user_agent, trace = self._details(ring, start + len(line), start + request_head)
@@ -157,6 +160,15 @@ class Exchanges:
             response_head if whole else None, answered_bytes - response_head if whole else None,
             srtt_us, retransmits, None, _NOTHING if whole else _RESPONSE_HEAD,
         )  # fmt: skip
+
+
+def glance_at(turn: Turn) -> Glance:
+    """What the fast path would have read of *turn*; it stands in no ring, so its length is of no use."""
+    return (
+        0, turn.kind, turn.sequence, turn.flow_id, turn.edge, turn.request_captured, turn.response_captured,
+        turn.request_bytes, turn.response_bytes, turn.request_first_ns, turn.response_first_ns, turn.response_last_ns,
+        turn.flags,
+    )  # fmt: skip
 
 
 class Found(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_ebpf.flows.ordinary import find_ordinary, glued
+from otel_ebpf.flows.ordinary import find_ordinary, glance_at, glued
 from otel_ebpf.flows.pending import new_pending
 from otel_ebpf.flows.segments import Segments
 from otel_ebpf.flows.turn import TURN_BYTES, turn_flags
@@ -109,7 +109,7 @@ class Turns:
         ):
             self._sink.detail(
                 self._ordinary.at(
-                    record, 0, turn.edge, line, turn.response[9:12], found.request_head, found.response_head
+                    record, 0, glance_at(turn), line, turn.response[9:12], found.request_head, found.response_head
                 )
             )
 

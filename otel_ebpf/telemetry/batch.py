@@ -103,8 +103,8 @@ class Batch:
             parts = self._records[resource] = []
         size = len(common) + len(own)
         parts += (self._prefix[size], common, own)
-        self._size += size
-        return self._size >= MOST_BYTES
+        self._size = whole = self._size + size
+        return whole >= MOST_BYTES
 
     def due(self, now_ns: int) -> bool:
         """Tell whether its oldest record has waited long enough."""

@@ -16,8 +16,8 @@ from otel_ebpf.telemetry.encode import Encoder, span_ns
 from otel_ebpf.telemetry.exchanges import duration_ns
 from otel_ebpf.telemetry.ledger import Ledger
 from otel_ebpf.telemetry.policy import Policy
-from otel_ebpf.telemetry.shape import INFO, WARN, Shapes
-from otel_ebpf.telemetry.trace import Tracer
+from otel_ebpf.telemetry.shape import INFO, WARN, Shape, Shapes
+from otel_ebpf.telemetry.trace import SpanContext, Tracer
 
 
 class Details(Generic[W]):
@@ -43,13 +43,16 @@ class Details(Generic[W]):
         encoder = Encoder()
         # Every record takes these steps; finding them each time would take a tenth of it.
         self._shape, self._choose, self._context = shapes.get, policy.choose, tracer.context
-        self._encode_log, self._encode_span = encoder.log, encoder.span
+        self._encode_log, self._encode_span, self._encode_both = encoder.log, encoder.span, encoder.both
         self._add_log, self._add_span = self._logs.add, self._spans.add
         self._logged = self._spanned = self._unsampled = self._instrumented = 0
         self._settled = 0
 
     def add(self, exchange: Exchange) -> None:
-        """Tell an exchange as far as the policy wants it."""
+        """Tell an exchange as far as the policy wants it; flat, because it runs for every one.
+
+        The ordinary case is both a log record and a span, all times known.
+        """
         shape = self._shape(exchange)
         if not shape.watched:
             return
@@ -59,7 +62,27 @@ class Details(Generic[W]):
         if not (log or span):
             return
         context = self._context(exchange)
-        trace_id, span_id, parent_id, _, sampled = context
+        if not (
+            log and span and context[4] and shape.spans and begin and end and exchange.request_last_ns
+            and exchange.response_first_ns and not exchange.handshake_ns
+        ):  # fmt: skip
+            self._add_either(exchange, shape, context, took_ns, log=log, span=span)
+            return
+        self._logged += 1
+        self._spanned += 1
+        offset_ns, now_ns, resource = self.offset_ns, self.now_ns, shape.resource
+        severity = WARN if took_ns >= self._slow_ns and shape.severity == INFO else shape.severity
+        record, told = self._encode_both(exchange, shape, context, severity, took_ns, offset_ns, now_ns + offset_ns)
+        if self._add_span(resource, shape.span, told, now_ns):
+            self._flush(self._spans)
+        if self._add_log(resource, shape.log, record, now_ns):
+            self._flush(self._logs)
+
+    def _add_either(  # noqa: PLR0913 - what was found out about it
+        self, exchange: Exchange, shape: Shape, context: SpanContext, took_ns: int, *, log: bool, span: bool
+    ) -> None:
+        """Tell an exchange as a log record, as a span, or as either without what is not known of it."""
+        trace_id, _, parent_id, _, sampled = context
         offset_ns, now_ns = self.offset_ns, self.now_ns
         if span:
             span = sampled and shape.spans
@@ -74,8 +97,7 @@ class Details(Generic[W]):
         if log:
             self._logged += 1
             # A span that is not sent leads nowhere: then the record is joined to the caller's, if there is one.
-            told = span_id if span else parent_id
-            trace = (trace_id, told, sampled) if told else None
+            trace = context if span else (trace_id, parent_id, b"", b"", sampled) if parent_id else None
             severity = WARN if took_ns >= self._slow_ns and shape.severity == INFO else shape.severity
             seen_ns = took_ns if took_ns >= 0 else span_ns(exchange)
             record = self._encode_log(exchange, shape, trace, severity, seen_ns, offset_ns, now_ns + offset_ns)

@@ -18,6 +18,8 @@ _SAMPLED: Final = 0x01
 _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 """``SpanFlags`` of trace.proto: the parent came over the network."""
+_REMOTE_PARENT: Final = _SAMPLED | _HAS_IS_REMOTE | _IS_REMOTE
+_LOCAL_PARENT: Final = _SAMPLED | _HAS_IS_REMOTE
 
 # LogRecord: time_unix_nano 1, observed_time_unix_nano 11; flags 8, trace_id 9, span_id 10
 _LOG_TIMES: Final = struct.Struct("<cQcQ").pack
@@ -26,9 +28,6 @@ _LOG_OBSERVED: Final = wire.tag(11, wire.FIXED64)
 _LOG_FLAGS: Final = wire.tag(8, wire.FIXED32)
 _LOG_TRACE_ID: Final = wire.tag(9, wire.LENGTH) + b"\x10"
 _LOG_SPAN_ID: Final = wire.tag(10, wire.LENGTH) + b"\x08"
-
-LogTrace = tuple[bytes, bytes, bool]
-"""Trace id, span id and sampled flag of a log record."""
 
 # Span: trace_id 1, span_id 2, start 7, end 8, flags 16
 _SPAN_HEAD: Final = struct.Struct("<2s16s2s8scQcQ2sI").pack
@@ -44,7 +43,6 @@ _WAIT: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_WAIT)
 _RESPONSE: Final = wire.double_prefix(LOG_ATTRIBUTES, names.PHASE_RESPONSE)
 # The ordinary case: everything of a fixed length in one call.
 _LOG_HEAD: Final = struct.Struct("<cQcQcI2s16s2s8s").pack
-_PHASES: Final = struct.Struct(f"<{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
 _LOG_ALL: Final = struct.Struct(f"<cQcQcI2s16s2s8s{len(_REQUEST)}sd{len(_WAIT)}sd{len(_RESPONSE)}sd").pack
 
 _EVENT: Final = 11
@@ -87,6 +85,7 @@ class Encoder:
         )
         self._log_peer_port = wire.cached_attribute(LOG_ATTRIBUTES, names.NETWORK_PEER_PORT)
         self._log_rtt = wire.Cached(lambda us: wire.key_value(LOG_ATTRIBUTES, names.TCP_RTT, us / 1e6))
+        self._log_rtt[0] = b""  # unknown
         self._span_sizes = tuple(
             wire.cached_attribute(SPAN_ATTRIBUTES, key)
             for key in (names.HTTP_REQUEST_BODY_SIZE, names.HTTP_RESPONSE_BODY_SIZE)
@@ -96,49 +95,102 @@ class Encoder:
         self._state = wire.cached_prefix(3, 512)  # W3C Trace Context, 3.3.1.1: 512 characters
 
     def log(  # noqa: PLR0913, PLR0917 - what a record is made of
-        self, exchange: Exchange, shape: Shape, trace: LogTrace | None, severity: int, took_ns: int, offset_ns: int,
+        self, exchange: Exchange, shape: Shape, trace: SpanContext | None, severity: int, took_ns: int, offset_ns: int,
         observed_ns: int,
     ) -> bytes:  # fmt: skip
         """Return a ``LogRecord`` without ``shape.log``.
 
-        *took_ns* is its duration, *offset_ns* turns its times into Unix time, *observed_ns* is Unix time.
+        *trace* names its span, *took_ns* is its duration, *offset_ns* turns its times into Unix time, *observed_ns* is
+        Unix time.
         """
         header, body, response_header, response_body = self._log_sizes
-        h, b = exchange.request_header_bytes, exchange.request_body_bytes
-        rh, rb = exchange.response_header_bytes, exchange.response_body_bytes
-        took = took_ns / 1e6
-        line = b"%b- %.3fms" % (shape.line, took) if rb is None else b"%b%d %.3fms" % (shape.line, rb, took)
-        rtt = exchange.srtt_us
-        return b"".join(
-            (
-                _log_fixed(exchange, trace, offset_ns, observed_ns),
-                SEVERITIES[severity],
-                b"" if h is None else header[h],
-                b"" if b is None else body[b],
-                b"" if rh is None else response_header[rh],
-                b"" if rb is None else response_body[rb],
-                self._log_peer_port[exchange.remote_port],
-                self._log_rtt[rtt] if rtt else b"",
-                self._body[len(line)],
-                line,
-            )
-        )
+        sent, asked = exchange.request_first_ns, exchange.request_last_ns
+        answered, done = exchange.response_first_ns, exchange.response_last_ns
+        if trace is None or exchange.handshake_ns or not (sent and asked and answered and done):
+            fixed = _log_head((sent or answered) + offset_ns, observed_ns, trace) + _phases(exchange)
+        else:
+            fixed = _LOG_ALL(
+                _LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns,
+                _LOG_FLAGS, _SAMPLED if trace[4] else 0, _LOG_TRACE_ID, trace[0], _LOG_SPAN_ID, trace[1],
+                _REQUEST, (asked - sent) / 1e9, _WAIT, (answered - asked) / 1e9 if answered > asked else 0.0,
+                _RESPONSE, (done - answered) / 1e9,
+            )  # fmt: skip
+        asked_for, rb = shape.line, exchange.response_body_bytes
+        took = b"- %.3fms" % (took_ns / 1e6) if rb is None else b"%d %.3fms" % (rb, took_ns / 1e6)
+        return b"".join((
+            fixed,
+            SEVERITIES[severity],
+            header[exchange.request_header_bytes],
+            body[exchange.request_body_bytes],
+            response_header[exchange.response_header_bytes],
+            response_body[rb],
+            self._log_peer_port[exchange.remote_port],
+            self._log_rtt[exchange.srtt_us],
+            self._body[len(asked_for) + len(took)],
+            asked_for,
+            took,
+        ))  # fmt: skip
 
     def span(self, exchange: Exchange, context: SpanContext, offset_ns: int) -> bytes:
         """Return a ``Span`` without ``Shape.span``; *offset_ns* turns the exchange's times into Unix time."""
         body, response_body = self._span_sizes
+        trace_id, span_id, parent, state, _ = context
+        flags = _REMOTE_PARENT if parent else _LOCAL_PARENT
+        sent, asked, answered = exchange.request_first_ns, exchange.request_last_ns, exchange.response_first_ns
+        begin = (sent or answered) + offset_ns
+        end = (exchange.response_last_ns or asked) + offset_ns
+        if exchange.handshake_ns or not (sent and asked and answered):
+            fixed = _SPAN_HEAD(
+                _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
+                _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
+            ) + _events(exchange, offset_ns)  # fmt: skip
+        else:
+            fixed = _SPAN_ALL(
+                _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
+                _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
+                _EVENT_REQUEST, begin, _EVENT_WAIT, asked + offset_ns, _EVENT_RESPONSE, answered + offset_ns,
+            )  # fmt: skip
+        return b"".join((
+            fixed,
+            _SPAN_PARENT + parent if parent else b"",
+            self._state[len(state)] + state if state else b"",
+            body[exchange.request_body_bytes],
+            response_body[exchange.response_body_bytes],
+            self._span_peer_port[exchange.remote_port],
+        ))  # fmt: skip
+
+    def both(  # noqa: PLR0913, PLR0917 - what a record is made of
+        self, exchange: Exchange, shape: Shape, context: SpanContext, severity: int, took_ns: int, offset_ns: int,
+        observed_ns: int,
+    ) -> tuple[bytes, bytes]:  # fmt: skip
+        """Return what ``log`` and ``span`` do of a sampled exchange that waited for no handshake, all times known."""
+        trace_id, span_id, parent, state, _ = context
+        sent, asked = exchange.request_first_ns, exchange.request_last_ns
+        answered, done = exchange.response_first_ns, exchange.response_last_ns
+        begin, port, asked_for = sent + offset_ns, exchange.remote_port, shape.line
         b, rb = exchange.request_body_bytes, exchange.response_body_bytes
-        _, _, parent, state, _ = context
-        return b"".join(
-            (
-                _span_fixed(exchange, context, offset_ns),
-                _SPAN_PARENT + parent if parent else b"",
-                self._state[len(state)] + state if state else b"",
-                b"" if b is None else body[b],
-                b"" if rb is None else response_body[rb],
-                self._span_peer_port[exchange.remote_port],
-            )
-        )
+        header, body, response_header, response_body = self._log_sizes
+        span_body, span_response_body = self._span_sizes
+        took = b"- %.3fms" % (took_ns / 1e6) if rb is None else b"%d %.3fms" % (rb, took_ns / 1e6)
+        log = b"".join((
+            _LOG_ALL(
+                _LOG_TIME, begin, _LOG_OBSERVED, observed_ns, _LOG_FLAGS, _SAMPLED, _LOG_TRACE_ID, trace_id,
+                _LOG_SPAN_ID, span_id, _REQUEST, (asked - sent) / 1e9, _WAIT,
+                (answered - asked) / 1e9 if answered > asked else 0.0, _RESPONSE, (done - answered) / 1e9,
+            ),
+            SEVERITIES[severity], header[exchange.request_header_bytes], body[b],
+            response_header[exchange.response_header_bytes], response_body[rb], self._log_peer_port[port],
+            self._log_rtt[exchange.srtt_us], self._body[len(asked_for) + len(took)], asked_for, took,
+        ))  # fmt: skip
+        return log, b"".join((
+            _SPAN_ALL(
+                _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id, _SPAN_START, begin, _SPAN_END, begin + took_ns,
+                _SPAN_FLAGS, _REMOTE_PARENT if parent else _LOCAL_PARENT,
+                _EVENT_REQUEST, begin, _EVENT_WAIT, asked + offset_ns, _EVENT_RESPONSE, answered + offset_ns,
+            ),
+            _SPAN_PARENT + parent if parent else b"", self._state[len(state)] + state if state else b"",
+            span_body[b], span_response_body[rb], self._span_peer_port[port],
+        ))  # fmt: skip
 
 
 def span_ns(exchange: Exchange) -> int:
@@ -148,32 +200,10 @@ def span_ns(exchange: Exchange) -> int:
     return end - begin if end > begin else 0
 
 
-def _log_fixed(exchange: Exchange, trace: LogTrace | None, offset_ns: int, observed_ns: int) -> bytes:
-    """Return times, identity and phases of a ``LogRecord``.
-
-    An answer that came before the request had ended leaves no time to wait: 0, never less.
-    """
-    sent, asked = exchange.request_first_ns, exchange.request_last_ns
-    answered, done = exchange.response_first_ns, exchange.response_last_ns
-    if exchange.handshake_ns or not (sent and asked and answered and done):
-        return _log_head((sent or answered) + offset_ns, observed_ns, trace) + _phases(exchange)
-    wait = answered - asked
-    if trace is None:
-        return _LOG_TIMES(_LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns) + _PHASES(
-            _REQUEST, (asked - sent) / 1e9, _WAIT, wait / 1e9 if wait > 0 else 0.0, _RESPONSE, (done - answered) / 1e9
-        )
-    trace_id, span_id, sampled = trace
-    return _LOG_ALL(
-        _LOG_TIME, sent + offset_ns, _LOG_OBSERVED, observed_ns,
-        _LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id,
-        _REQUEST, (asked - sent) / 1e9, _WAIT, wait / 1e9 if wait > 0 else 0.0, _RESPONSE, (done - answered) / 1e9,
-    )  # fmt: skip
-
-
-def _log_head(time_ns: int, observed_ns: int, trace: LogTrace | None) -> bytes:
+def _log_head(time_ns: int, observed_ns: int, trace: SpanContext | None) -> bytes:
     if trace is None:
         return _LOG_TIMES(_LOG_TIME, time_ns, _LOG_OBSERVED, observed_ns)
-    trace_id, span_id, sampled = trace
+    trace_id, span_id, _, _, sampled = trace
     return _LOG_HEAD(
         _LOG_TIME, time_ns, _LOG_OBSERVED, observed_ns,
         _LOG_FLAGS, _SAMPLED if sampled else 0, _LOG_TRACE_ID, trace_id, _LOG_SPAN_ID, span_id,
@@ -181,7 +211,10 @@ def _log_head(time_ns: int, observed_ns: int, trace: LogTrace | None) -> bytes:
 
 
 def _phases(exchange: Exchange) -> bytes:
-    """Return the phases that are known."""
+    """Return the phases that are known.
+
+    An answer that came before the request had ended leaves no time to wait: 0, never less.
+    """
     sent, asked = exchange.request_first_ns, exchange.request_last_ns
     answered, done = exchange.response_first_ns, exchange.response_last_ns
     found = []
@@ -194,25 +227,6 @@ def _phases(exchange: Exchange) -> bytes:
     if answered and done:
         found.append((names.PHASE_RESPONSE, done - answered))
     return wire.key_values(LOG_ATTRIBUTES, ((key, ns / 1e9) for key, ns in found))
-
-
-def _span_fixed(exchange: Exchange, context: SpanContext, offset_ns: int) -> bytes:
-    """Return identity, times, flags and events of a ``Span``: one event where each phase begins."""
-    trace_id, span_id, parent, _, _ = context
-    flags = _SAMPLED | _HAS_IS_REMOTE | _IS_REMOTE if parent else _SAMPLED | _HAS_IS_REMOTE
-    sent, asked, answered = exchange.request_first_ns, exchange.request_last_ns, exchange.response_first_ns
-    begin = (sent or answered) + offset_ns
-    end = (exchange.response_last_ns or asked) + offset_ns
-    if exchange.handshake_ns or not (sent and asked and answered):
-        return _SPAN_HEAD(
-            _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
-            _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
-        ) + _events(exchange, offset_ns)  # fmt: skip
-    return _SPAN_ALL(
-        _SPAN_TRACE_ID, trace_id, _SPAN_ID, span_id,
-        _SPAN_START, begin, _SPAN_END, end if end > begin else begin, _SPAN_FLAGS, flags,
-        _EVENT_REQUEST, begin, _EVENT_WAIT, asked + offset_ns, _EVENT_RESPONSE, answered + offset_ns,
-    )  # fmt: skip
 
 
 def _events(exchange: Exchange, offset_ns: int) -> bytes:

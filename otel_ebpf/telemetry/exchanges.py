@@ -129,7 +129,10 @@ class ExchangeCounter(Generic[W]):
 
     def route(self, edge: Edge[W], method: bytes, target: bytes) -> str | None:
         """Return the route of a request target, None where it has no path to have one."""
-        path = http.split_target(method, target)[0]
+        return self.route_of(edge, method, http.split_target(method, target)[0])
+
+    def route_of(self, edge: Edge[W], method: bytes, path: bytes | None) -> str | None:
+        """Return the route of a path, None where there is none to have one."""
         if path is None or not path.startswith(b"/"):
             return None
         if edge.client:

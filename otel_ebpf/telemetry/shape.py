@@ -16,7 +16,7 @@ from otel_ebpf.telemetry.redact import redact_query
 from otel_ebpf.telemetry.series import Resource
 
 MOST_SHAPES: Final = 1024
-"""Shapes kept, about 2 KB each; twice as many can be alive for a moment."""
+"""Shapes kept, about 2 KB each, and as many kinds of them; of shapes twice as many can be alive for a moment."""
 
 LOG_ATTRIBUTES: Final = 6
 """``LogRecord.attributes``"""
@@ -39,6 +39,41 @@ _CLIENT_KIND: Final = 3
 _STATUS_ERROR: Final = wire.lengthy(15, wire.tag(3, wire.VARINT) + wire.varint(2))
 
 
+class Kind:
+    """What exchanges have in common that differ in their path and query alone, so that a new path costs little.
+
+    Attributes:
+        resource: Whose telemetry it is.
+        watched: Whether the selectors want it.
+        spans: Whether there are spans of it at all.
+        error: ``error.type``.
+        severity: Severity when it is not slow.
+        log: Attributes but path and query, and event name of the log record.
+        span: Name, kind, attributes but path and query, and status of the span.
+        line: What stands before the request in the log's body, its method, its protocol, and what stands behind it.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that they have in common
+        self, edge: Edge[W], exchange: Exchange, route: str | None, missing: tuple[str, ...], peer: list[bytes], *,
+        spans: bool,
+    ) -> None:  # fmt: skip
+        self.resource: Resource = edge.resource
+        self.watched = edge.watched
+        self.spans = spans
+        self.error = http.error_type(exchange.status, exchange.error_type, client=edge.client)
+        self.severity = _severity(exchange, self.error)
+        attributes = peer + wire.pairs(_attributes(edge, exchange, missing, route, self.error))
+        retransmits = wire.key_value(LOG_ATTRIBUTES, names.TCP_RETRANSMITS, exchange.retransmits)
+        self.log = wire.tagged(LOG_ATTRIBUTES, attributes) + retransmits + _EVENT
+        self.span = _span(edge, exchange, route, self.error, attributes)
+        status = exchange.error_type if exchange.status is None else exchange.status
+        protocol = f"HTTP/{exchange.version}" if exchange.version else ""
+        self.line = tuple(
+            text.encode("utf-8", "replace")
+            for text in (f'{edge.peer_text} "', http.text(exchange.method), protocol, f'" {status or "-"} ')
+        )
+
+
 class Shape:
     """What is encoded once.
 
@@ -50,24 +85,32 @@ class Shape:
         severity: Severity when it is not slow.
         log: Attributes and event name of the log record.
         span: Name, kind, attributes and status of the span.
-        line: Beginning of the log's body.
+        line: Beginning of the log's body: the other end, request line, status.
     """
 
     __slots__ = ("error", "line", "log", "resource", "severity", "span", "spans", "watched")
 
-    def __init__(self, edge: Edge[W], exchange: Exchange, route: str | None, peer: list[bytes], *, spans: bool) -> None:
-        path, query = http.split_target(exchange.method, exchange.target)
-        query = None if query is None else redact_query(query)
-        self.resource: Resource = edge.resource
-        self.watched = edge.watched
-        self.spans = spans
-        self.error = http.error_type(exchange.status, exchange.error_type, client=edge.client)
-        self.severity = _severity(exchange, self.error)
-        attributes = peer + wire.pairs(_attributes(edge, exchange, (path, query), route, self.error))
-        retransmits = wire.key_value(LOG_ATTRIBUTES, names.TCP_RETRANSMITS, exchange.retransmits)
-        self.log = wire.tagged(LOG_ATTRIBUTES, attributes) + retransmits + _EVENT
-        self.span = _span(edge, exchange, route, self.error, attributes)
-        self.line = _line(edge, exchange, path, query)
+    def __init__(self, kind: Kind, exchange: Exchange, target: http.Target) -> None:
+        self.resource = kind.resource
+        self.watched = kind.watched
+        self.spans = kind.spans
+        self.error = kind.error
+        self.severity = kind.severity
+        path, query = target
+        own = [] if path is None else [wire.pair(names.URL_PATH, _cut(path))]
+        if query is not None:
+            own.append(wire.pair(names.URL_QUERY, _cut(query)))
+        self.log = wire.tagged(LOG_ATTRIBUTES, own) + kind.log
+        self.span = wire.tagged(SPAN_ATTRIBUTES, own) + kind.span
+        asked = exchange.target if path is None else path if query is None else path + b"?" + query
+        before, method, protocol, behind = kind.line
+        request = b" ".join([part for part in (method, _clean(asked[: http.MOST_TEXT_BYTES]), protocol) if part])
+        self.line = before + (request or b"-") + behind
+
+
+def _clean(raw: bytes) -> bytes:
+    """Return what ``http.text`` says, as UTF-8."""
+    return raw if raw.isascii() else http.text(raw).encode()
 
 
 def _severity(exchange: Exchange, error: str | None) -> int:
@@ -91,26 +134,13 @@ def _span(edge: Edge[W], exchange: Exchange, route: str | None, error: str | Non
     )
 
 
-def _line(edge: Edge[W], exchange: Exchange, path: bytes | None, query: bytes | None) -> bytes:
-    """Return the beginning of the access-log-like line: the other end, request line, status."""
-    target = exchange.target if path is None else path if query is None else path + b"?" + query
-    request = b" ".join(part for part in (exchange.method, target[: http.MOST_TEXT_BYTES], _protocol(exchange)) if part)
-    status = exchange.error_type if exchange.status is None else str(exchange.status)
-    return f'{edge.peer_text} "{http.text(request) or "-"}" {status or "-"} '.encode("utf-8", "replace")
-
-
-def _protocol(exchange: Exchange) -> bytes:
-    return f"HTTP/{exchange.version}".encode() if exchange.version else b""
-
-
 def _attributes(
-    edge: Edge[W], exchange: Exchange, target: http.Target, route: str | None, error: str | None
+    edge: Edge[W], exchange: Exchange, missing: tuple[str, ...], route: str | None, error: str | None
 ) -> wire.Attributes:
     method = exchange.method
     told = http.method_name(method) if method else None
     address, port = _server(edge, exchange.host)
-    path, query = target
-    missing = _missing(exchange, target)
+    agent = exchange.user_agent
     return http.known(
         [
             (names.ROLE, edge.role),
@@ -121,9 +151,7 @@ def _attributes(
             (names.ERROR_TYPE, error),
             (names.NETWORK_PROTOCOL_VERSION, exchange.version or None),
             (names.URL_SCHEME, "https" if exchange.tls else "http"),
-            (names.URL_PATH, _cut(path)),
-            (names.URL_QUERY, _cut(query)),
-            (names.USER_AGENT_ORIGINAL, _cut(exchange.user_agent)),
+            (names.USER_AGENT_ORIGINAL, None if agent is None else _cut(agent)),
             (names.SERVER_ADDRESS, address),
             (names.SERVER_PORT, port),
             (names.TLS_ESTABLISHED, True if exchange.tls else None),
@@ -134,15 +162,16 @@ def _attributes(
     )
 
 
-def _cut(raw: bytes | None) -> str | None:
-    return None if raw is None else http.text(raw[: http.MOST_TEXT_BYTES])
+def _cut(raw: bytes) -> str:
+    return http.text(raw[: http.MOST_TEXT_BYTES])
 
 
 def _missing(exchange: Exchange, target: http.Target) -> tuple[str, ...]:
     """Name what was truncated or never seen; what is cut here counts as well."""
     path, query = target
     texts = (("url.path", path), ("url.query", query), ("user_agent", exchange.user_agent))
-    return exchange.missing + tuple(name for name, raw in texts if raw and len(raw) > http.MOST_TEXT_BYTES)
+    cut = [name for name, raw in texts if raw and len(raw) > http.MOST_TEXT_BYTES]
+    return (*exchange.missing, *cut) if cut else exchange.missing
 
 
 def _server(edge: Edge[W], host: bytes | None) -> tuple[str, int | None]:
@@ -169,6 +198,7 @@ class Shapes(Generic[W]):
         self._counter = counter
         self._known: dict[tuple[object, ...], Shape] = {}
         self._older: dict[tuple[object, ...], Shape] = {}
+        self._kinds: dict[tuple[object, ...], Kind] = {}
         self._peers: dict[Edge[W], list[bytes]] = {}
 
     def get(self, exchange: Exchange) -> Shape:
@@ -189,13 +219,26 @@ class Shapes(Generic[W]):
         """Forget all: workloads may be better known now."""
         self._known.clear()
         self._older.clear()
+        self._kinds.clear()
         self._peers.clear()
 
     def _make(self, exchange: Exchange) -> Shape:
         edge = self._edges.get(exchange.edge)
-        route = self._counter.route(edge, exchange.method, exchange.target)
-        spans = not (self._exclude_instrumented and self._edges.enricher.instrumented(edge.workload))
-        return Shape(edge, exchange, route, self._peer(edge), spans=spans)
+        path, query = http.split_target(exchange.method, exchange.target)
+        target = (path, None if query is None else redact_query(query))
+        route = self._counter.route_of(edge, exchange.method, path)
+        missing = _missing(exchange, target)
+        key = (
+            exchange.edge, exchange.method, route, exchange.version, exchange.status, exchange.host,
+            exchange.user_agent, exchange.error_type, missing, exchange.retransmits, exchange.shared, exchange.tls,
+        )  # fmt: skip
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= MOST_SHAPES:
+                self._kinds.clear()
+            spans = not (self._exclude_instrumented and self._edges.enricher.instrumented(edge.workload))
+            kind = self._kinds[key] = Kind(edge, exchange, route, missing, self._peer(edge), spans=spans)
+        return Shape(kind, exchange, target)
 
     def _peer(self, edge: Edge[W]) -> list[bytes]:
         """Return the encoded attributes of the other end."""

@@ -13,6 +13,11 @@ from typing import Final
 from otel_ebpf.protocols.exchange import Exchange
 
 _KEY: Final = struct.Struct("<16sQQ").pack
+_SPAN_ID: Final = struct.Struct(">Q").pack
+
+# 2^64 divided by the golden ratio: multiples of it keep away from each other, as far as numbers of 64 bits can.
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_U64: Final = (1 << 64) - 1
 
 ALWAYS: Final = 1 << 64
 """A trace id's lower half is always below this."""
@@ -57,19 +62,23 @@ class Tracer:
 
     def __init__(self, salt: bytes, sampler: Sampler) -> None:
         self._salt = salt
+        self._first = int.from_bytes(salt[:8], "big")
         self._sampler = sampler
 
     def context(self, exchange: Exchange) -> SpanContext:
         """Return the span of an exchange: a child of the caller's span, else the root of a new trace.
 
-        Ids are a hash of flow and sequence rather than random, so that a replay tells the same ones.
+        Ids are made of flow and sequence rather than random, so that a replay tells the same ones. A trace id is a
+        hash: samplers take it for random. A span id only has to be another one each time, and there is one per
+        exchange: flow and sequence are spread over all numbers, and two agents begin at different ones. Two of one
+        agent are alike when flows that are F apart have sequences that are at least 2^61 / F apart: never.
         """
-        digest = blake2s(_KEY(self._salt, exchange.flow_id, exchange.sequence)).digest()
-        parent = exchange.trace
+        flow_id, sequence, parent = exchange.flow_id, exchange.sequence, exchange.trace
+        span_id = _SPAN_ID((flow_id * _GOLDEN + sequence) * _GOLDEN + self._first & _U64)
         if parent is not None:
             trace_id, parent_id, decided, state = parent
             if len(trace_id) == 16 and len(parent_id) == 8:
-                sampled = self._sampler(decided, trace_id)
-                return trace_id, digest[16:24], parent_id, state if state.isascii() else b"", sampled
-        trace_id = digest[:16]
-        return trace_id, digest[16:24], b"", b"", self._sampler(None, trace_id)
+                told = state if not state or state.isascii() else b""
+                return trace_id, span_id, parent_id, told, self._sampler(decided, trace_id)
+        trace_id = blake2s(_KEY(self._salt, flow_id, sequence), digest_size=16).digest()
+        return trace_id, span_id, b"", b"", self._sampler(None, trace_id)

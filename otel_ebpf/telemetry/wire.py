@@ -123,8 +123,10 @@ def double_prefix(field: int, key: str) -> bytes:
     return key_value(field, key, 0.0)[:-8]
 
 
-class Cached(dict[int, bytes]):
+class Cached(dict[int | None, bytes]):
     """Bytes made from small numbers, kept; look-ups cost one dict access. Never larger than *limit*.
+
+    What is not known, None, has no bytes.
 
     Args:
         make: From the number to its bytes.
@@ -135,6 +137,7 @@ class Cached(dict[int, bytes]):
         super().__init__()
         self._make = make
         self._limit = limit
+        self[None] = b""
 
     def __missing__(self, number: int) -> bytes:
         made = self._make(number)
