@@ -5,7 +5,6 @@
 
 #define ENETUNREACH 101
 #define EHOSTUNREACH 113
-#define ECONNREFUSED 111
 #define EADDRNOTAVAIL 99
 #define EACCES 13
 #define EPERM 1

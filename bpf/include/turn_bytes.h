@@ -16,21 +16,19 @@ static __always_inline void response_tail(struct exchange *x, u64 length)
 	u64 word = 0;
 	u64 n = length;
 
-	if (!buffer) {
-		t->flags &= ~TURN_TAIL;
-		return;
-	}
 	if (length >= TAIL_BYTES) {
-		if (!read_user(tail, TAIL_BYTES, buffer + length - TAIL_BYTES))
-			t->flags |= TURN_TAIL;
+		t->flags |= TURN_TAIL;
+		if (!buffer || read_user(tail, TAIL_BYTES, buffer + length - TAIL_BYTES))
+			t->flags &= ~TURN_TAIL;
 		return;
 	}
 	PIN(n);
 	n &= TAIL_BYTES - 1;
 	PIN(n);
-	if (!n || read_user(&word, n, buffer))
-		return;
-	*tail = (*tail >> (n * 8)) | (word << ((TAIL_BYTES - n) * 8));
+	if (!n || !buffer || read_user(&word, n, buffer))
+		t->flags &= ~TURN_TAIL;
+	else
+		*tail = (*tail >> (n * 8)) | (word << ((TAIL_BYTES - n) * 8));
 }
 
 static __always_inline void request_account(struct exchange *x, u64 copied, u64 length, u64 now)
