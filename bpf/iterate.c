@@ -76,7 +76,7 @@ int on_each_exchange(u64 *ctx)
 	socket_look(x, (struct sock *)socket, 0);
 	t->flags |= TURN_SNAPSHOT;
 	count(COUNT_SNAPSHOTS);
-	if (turn_output(t))
+	if (turn_output(x))
 		count(COUNT_SNAPSHOTS_LOST);
 	else
 		x->swept_bytes = bytes;

@@ -71,7 +71,7 @@ static __always_inline void segments_emit(struct exchange *x, u32 direction, u64
 			break;
 	}
 	count_more(COUNT_SEGMENTS, at->segments);
-	wake_flag(at->segments * sizeof(struct segment)); /* the turn they belong to wakes the reader */
+	x->unannounced += at->segments * sizeof(struct segment);
 	if (at->result == SEGMENT_REFUSED) {
 		count(COUNT_SEGMENTS);
 		count(COUNT_SEGMENTS_LOST);

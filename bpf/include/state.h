@@ -46,6 +46,7 @@ struct exchange {
 	u64 request_position; /* of the next byte */
 	u64 response_position;
 	u64 swept_bytes; /* request + response bytes of the turn when the sweep last reported it; 0: never */
+	u64 unannounced; /* bytes of segments sent since the last turn: the turn announces them, see wake.h */
 	u64 reads;
 	u64 writes;
 	u64 busy;               /* when the call that is in here came, 0: none is */

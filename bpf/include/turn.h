@@ -48,16 +48,19 @@ static __always_inline void turn_begin(struct exchange *x)
 	t->response_last_ns = 0;
 }
 
-static __always_inline int turn_output(struct turn *t)
+static __always_inline int turn_output(struct exchange *x)
 {
+	struct turn *t = &x->turn;
 	u64 size = t->request_captured + t->response_captured;
+	u64 segments = x->unannounced;
 
 	PIN(size);
 	if (size > TURN_DATA_BYTES)
 		size = TURN_DATA_BYTES;
 	PIN(size);
 	size += OFFSET(struct turn, data);
-	return events.ringbuf_output(t, size, wake_flag(size));
+	x->unannounced = 0;
+	return events.ringbuf_output(t, size, wake_flag(size + segments));
 }
 
 static __always_inline void turn_emit(struct exchange *x)
@@ -70,7 +73,7 @@ static __always_inline void turn_emit(struct exchange *x)
 		t->response_captured = 0;
 	}
 	count(COUNT_TURNS);
-	if (turn_output(t))
+	if (turn_output(x))
 		count(COUNT_TURNS_LOST);
 }
 
