@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_ebpf.check import CheckReport, look_around
-from otel_ebpf.clock import Clock, FixedClock
+from otel_ebpf.clock import Clock, FixedClock, StepClock
 from otel_ebpf.enrich.enricher import Enricher
 from otel_ebpf.enrich.facts import FactLog, FactSource, RecordedFacts
 from otel_ebpf.enrich.live import LiveFacts
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from otel_ebpf.kernel.handover import Loaded
 
 _PROC: Final = Path("/proc")
+_EXPORTER_FIELDS: Final = ("metrics_exporter", "logs_exporter", "traces_exporter")
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def replay(settings: Settings, path: Path) -> int:
     clock = FixedClock(recording.started_ns, recording.offset_ns)
     facts = _recorded_facts(recording, path)
     parts = _Parts(clock, facts, recording.salt, Health(), time.sleep, _nothing, inline=True)
-    pipeline, enricher = _assemble(settings, parts, _Nothing(), max_flows=settings.max_flows)
+    pipeline, enricher = _assemble(settings, parts, _Nothing())
     _learn(enricher, recording.listeners)
     for batch in batches:
         pipeline.step(batch)
@@ -127,9 +128,6 @@ def check(settings: Settings) -> CheckReport:
             return look_around(loaded.report)
     except CannotRun as error:
         return look_around((), str(error))
-
-
-_EXPORTER_FIELDS: Final = ("metrics_exporter", "logs_exporter", "traces_exporter")
 
 
 def _nothing() -> None:
@@ -170,11 +168,13 @@ class _Session:
     ) -> None:
         """Run the loop until a signal comes or the time is over."""
         settings = self._settings
-        clock = FixedClock(self._began_ns, self._clock.offset_ns)
+        # A recording replays with the one offset of its header, so the run that makes it keeps to that, too.
+        kind = StepClock if source is None else FixedClock
+        clock = kind(self._began_ns, self._clock.offset_ns)
         capture = self.capture
         health = node_health(self._loaded, capture, settings)
         parts = _Parts(clock, facts or self.facts, self._salt, health, capture.wait, self._loaded.detach, inline=False)
-        pipeline, enricher = _assemble(settings, parts, source or capture, settings.max_flows)
+        pipeline, enricher = _assemble(settings, parts, source or capture)
         _learn(enricher, self._listeners)
         stop = _stop_on_signals()
         gc.freeze()  # what start-up made lives as long as the agent: the collector need not look at it again
@@ -202,7 +202,7 @@ def _profiled(settings: Settings) -> Settings:
     return replace(settings, exchange_logs="off", exchange_spans="off")
 
 
-def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows: int) -> tuple[Pipeline, Enricher]:
+def _assemble(settings: Settings, parts: _Parts, source: RecordSource) -> tuple[Pipeline, Enricher]:
     settings = _profiled(settings)
     ledger = Ledger()
     enricher = Enricher(settings, parts.facts)
@@ -219,7 +219,7 @@ def _assemble(settings: Settings, parts: _Parts, source: RecordSource, max_flows
         active=lambda: table.active(),  # noqa: PLW0108 - table is made below: each needs the other
         health=parts.health,
     )
-    bounds = Bounds(max_flows=max_flows)
+    bounds = Bounds(max_flows=settings.max_flows)
     table = FlowTable(telemetry, ledger, bounds)
     intake = Intake(telemetry, table, ledger, bounds)
     pipeline = Pipeline(

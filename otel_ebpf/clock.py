@@ -68,3 +68,11 @@ class FixedClock(Clock):
     def advance(self, ns: int) -> None:
         """Move on by *ns* nanoseconds."""
         self.now_ns += ns
+
+
+class StepClock(FixedClock):
+    """The clock of the live loop: stands at the time of the batch, and follows the wall clock when it is refreshed."""
+
+    def refresh(self) -> None:
+        """Measure the offset again."""
+        self.offset_ns = measure_offset_ns()

@@ -81,6 +81,7 @@ class Pipeline:
         self.clock.now_ns = batch.time_ns
         if batch.flows is not None:
             self._flows_due_ns = batch.time_ns + _FLOWS_INTERVAL_NS
+            self.clock.refresh()
             self.flows.take_rows(batch.flows)
         self.intake.take(batch.ring, batch.time_ns)
         self.intake.expire(batch.time_ns)

@@ -12,16 +12,14 @@ static __always_inline struct exchange *exchange_new(struct sock *sk, struct flo
 
 	if (!template)
 		return 0;
+	flow->protocol = PROTOCOL_HTTP1; /* decided, also when there is no room: counted once */
 	if (exchanges.update(&key, template)) {
 		count(COUNT_EXCHANGE_MAP_FULL);
-		flow->protocol = PROTOCOL_HTTP1;
-		flow->sniffs = 255;
 		return 0;
 	}
 	x = exchanges.lookup(&key);
 	if (!x)
 		return 0;
-	flow->protocol = PROTOCOL_HTTP1;
 	x->request_direction = flow->edge.role == ROLE_SERVER ? RECEIVE : SEND;
 	x->reads = flow->reads;
 	x->writes = flow->writes;

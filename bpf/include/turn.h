@@ -51,9 +51,16 @@ static __always_inline void turn_begin(struct exchange *x)
 static __always_inline int turn_output(struct exchange *x)
 {
 	struct turn *t = &x->turn;
-	u64 size = t->request_captured + t->response_captured;
 	u64 segments = x->unannounced;
+	u64 size;
 
+	if (x->contended) { /* mixed bytes are sent by nobody, the sweep included */
+		t->flags |= TURN_REQUEST_GAP | TURN_RESPONSE_GAP;
+		t->request_captured = 0;
+		t->response_captured = 0;
+	}
+	FORGET();
+	size = t->request_captured + t->response_captured;
 	PIN(size);
 	if (size > TURN_DATA_BYTES)
 		size = TURN_DATA_BYTES;
@@ -65,13 +72,6 @@ static __always_inline int turn_output(struct exchange *x)
 
 static __always_inline void turn_emit(struct exchange *x)
 {
-	struct turn *t = &x->turn;
-
-	if (x->contended) {
-		t->flags |= TURN_REQUEST_GAP | TURN_RESPONSE_GAP;
-		t->request_captured = 0;
-		t->response_captured = 0;
-	}
 	count(COUNT_TURNS);
 	if (turn_output(x))
 		count(COUNT_TURNS_LOST);

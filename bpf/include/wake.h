@@ -8,7 +8,7 @@
 
 #define RING_BYTES (RING_PAGES * 4096ULL)
 #define WAKE_BYTES (RING_BYTES / 4)
-/* Wide enough that no record, nor all segments of a call, step over it; wake-ups behind the first are cheap against what they save. */
+/* Wide enough, at the usual size, that no record nor all segments of a call step over it; wake-ups behind the first are cheap against what they save. */
 #define WAKE_WINDOW_BYTES (RING_BYTES / 16)
 
 /*

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from otel_ebpf.clock import Clock, FixedClock
+from otel_ebpf.clock import Clock, FixedClock, StepClock
 
 
 def test_now_on_the_monotonic_clock_is_now_on_the_wall() -> None:
@@ -34,3 +34,12 @@ def test_a_fixed_clock_stands_until_it_is_moved() -> None:
     assert (clock.monotonic_ns(), clock.wall_ns(10)) == (10, 1_010)
     clock.advance(5)
     assert clock.monotonic_ns() == 15
+
+
+def test_the_loops_clock_stands_still_and_follows_the_wall() -> None:
+    """Between batches its time does not move; a refresh takes the machine's present offset."""
+    clock = StepClock(5, offset_ns=7)
+    assert (clock.monotonic_ns(), clock.wall_ns(5)) == (5, 12)
+    clock.refresh()
+    assert clock.monotonic_ns() == 5
+    assert abs(clock.offset_ns - (time.time_ns() - time.monotonic_ns())) < 1_000_000_000
